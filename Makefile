@@ -1,0 +1,68 @@
+# The chores, one word each. Every target sets up .venv first if it needs it;
+# nothing has to be installed before but make and Python 3.11 or newer.
+
+PYTHON ?= python3
+ARGS ?=
+
+# A set-up that ended well leaves an empty file in .venv, named after what was
+# asked for: the requirement files and the Python. If either changes there is no
+# such file, nor after a set-up that was interrupted, and .venv is made again.
+KEY := $(shell { cat requirements.txt requirements-dev.txt constraints.txt; \
+	$(PYTHON) -c 'import sys; print(sys.version, sys.base_prefix)'; } \
+	2>/dev/null | cksum | cut -d ' ' -f 1)
+RUNTIME := .venv/ready-to-run-$(KEY)
+DEV := .venv/ready-to-test-$(KEY)
+IN_VENV := .venv/bin/python
+PIP := $(IN_VENV) -m pip install -qq --no-input --disable-pip-version-check
+PIP_FAILED = { echo "Is the package index within reach? To see more:" \
+	"$(IN_VENV) -m pip install -r $(1)" >&2; exit 1; }
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' Makefile
+
+run: $(RUNTIME) ## start the service; make run ARGS="--port 5001"
+	@$(IN_VENV) run.py $(ARGS)
+
+test: $(DEV) ## run every test; make test ARGS="-k quorum"
+	@$(IN_VENV) -m pytest $(ARGS)
+
+check: $(DEV) ## format, lint, types and the fast tests, in under a minute
+	@$(IN_VENV) -m ruff format --check .
+	@$(IN_VENV) -m ruff check --quiet .
+	@$(IN_VENV) -m mypy .
+	@$(IN_VENV) -m pytest -q -m "not slow" --ignore=tests/e2e
+
+bench: $(RUNTIME) ## measure this store beside others; make bench ARGS="--help"
+	@$(IN_VENV) run.py bench $(ARGS)
+
+format: $(DEV) ## put the source in the one format, and mend what lint can
+	@$(IN_VENV) -m ruff check --fix --exit-zero .
+	@$(IN_VENV) -m ruff format .
+
+clean: ## remove .venv and the caches; data/ and results/ stay
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed, but $(PYTHON) says: $$($(PYTHON) -V 2>&1)." \
+			"Name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make a venv; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@printf 'Setting up .venv ... '
+	@$(PYTHON) -m venv --clear .venv
+	@$(PIP) -r requirements.txt || $(call PIP_FAILED,requirements.txt)
+	@touch $@
+	@echo done
+
+# The first stamp is away while the rest is added: if that stops in the middle, the
+# next set-up begins anew.
+$(DEV): | $(RUNTIME)
+	@printf 'Adding what the tests need ... '
+	@rm -f $(RUNTIME)
+	@$(PIP) -r requirements-dev.txt || $(call PIP_FAILED,requirements-dev.txt)
+	@touch $(RUNTIME) $@
+	@echo done

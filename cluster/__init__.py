@@ -1,0 +1,1 @@
+"""Placement, clock, membership, repair and the live network."""

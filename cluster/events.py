@@ -1,0 +1,35 @@
+"""What happened to the cluster, numbered and in order, for people and scripts to read."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from models import Event, NodeId
+
+KEPT_MAX = 10_000
+
+
+class EventLog:
+    """The newest events, in memory. Numbers grow by one and begin at 1 at each start."""
+
+    def __init__(self, wall_ms: Callable[[], int], kept_max: int = KEPT_MAX) -> None:
+        self._wall_ms = wall_ms
+        self._events: deque[Event] = deque(maxlen=kept_max)
+        self._next = 1
+        self._lock = threading.Lock()
+
+    def record(self, kind: str, detail: str, node_id: NodeId | None = None) -> None:
+        """Add an event; `kind` is one of a few fixed words, `detail` a sentence."""
+        at = datetime.fromtimestamp(self._wall_ms() / 1000, UTC)
+        with self._lock:
+            stamp = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            self._events.append(Event(self._next, stamp, kind, detail, node_id))
+            self._next += 1
+
+    def since(self, number: int) -> list[Event]:
+        """The events with a number above `number`, oldest first."""
+        with self._lock:
+            return [event for event in self._events if event.number > number]

@@ -1,0 +1,117 @@
+"""Answers that span shards: keys in order, and where one key lives.
+
+Each shard's keys are listed from one replica that may serve it, so that a page shows
+neither what a stale copy still holds nor a key twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cluster.membership import Membership
+from cluster.placement import partition_of
+from cluster.shard import DOWN
+from models import (
+    Answers,
+    Ask,
+    Exclusive,
+    Get,
+    KeyInfo,
+    KeyPage,
+    Location,
+    NodeId,
+    Operation,
+    Record,
+    ReplicaInfo,
+    Scan,
+    Unavailable,
+    key_token,
+)
+
+
+def list_keys(
+    cluster: Membership,
+    settle: Callable[[str], Operation[Any]],
+    *,
+    prefix: str,
+    after: str,
+    limit: int,
+) -> Operation[KeyPage]:
+    """Up to `limit` live keys with a prefix, after a key, in order.
+
+    Unavailable if some shard cannot be read: a page is never silently partial. Keys
+    that are written while pages are fetched may or may not be listed.
+    """
+    yield from _prepare(cluster, settle, prefix)
+    found: list[KeyInfo] = []
+    cursor: str | None = after
+    while cursor is not None and len(found) <= limit:
+        records, cursor = yield from _scan(cluster, prefix, cursor, limit + 1)
+        now_ms = cluster.now_ms()
+        found += [KeyInfo(r.key, r.version.text) for r in records if r.is_live(now_ms)]
+    more = len(found) > limit
+    page = tuple(found[:limit])
+    return KeyPage(page, page[-1].key if more else None)
+
+
+def _prepare(
+    cluster: Membership, settle: Callable[[str], Operation[Any]], prefix: str
+) -> Operation[None]:
+    """Settle what is unsettled and make every shard readable."""
+    for shard in cluster.shards.values():
+        for key in sorted(shard.unsettled):
+            if key.startswith(prefix):
+                yield Exclusive(key, settle(key))
+        if not shard.readable:
+            cluster.evict_absent(shard, unchecked_only=True)
+            if not shard.sources or not (yield from cluster.save()):
+                raise Unavailable(cluster.explain(shard))
+
+
+def _scan(
+    cluster: Membership, prefix: str, after: str, limit: int
+) -> Operation[tuple[list[Record], str | None]]:
+    """The records after a key in order, and the key up to which they are complete.
+
+    The second is None where there are no more.
+    """
+    asked = sorted(
+        {shard.sources[0] for shard in cluster.shards.values() if shard.sources}
+    )
+    answers: Answers = yield Ask(tuple(asked), Scan(prefix, after, limit))
+    full = [page[-1].key for page in answers.answered.values() if len(page) == limit]
+    complete_to = min(full, default=None)
+    found: dict[str, Record] = {}
+    for node, page in answers.answered.items():
+        for record in page:
+            if cluster.shard(record.key).sources[:1] == (node,):
+                found[record.key] = record
+    for shard in cluster.shards.values():
+        if not shard.sources or shard.sources[0] not in answers.answered:
+            raise Unavailable(cluster.explain(shard))
+    keys = sorted(k for k in found if complete_to is None or k <= complete_to)
+    return [found[key] for key in keys], complete_to
+
+
+def locate(cluster: Membership, key: str) -> Operation[Location]:
+    """Where a key lives and why: token, replica set in order, and who holds what."""
+    token = key_token(key)
+    replicas = cluster.assignment[partition_of(token)]
+    shard = cluster.shard(key)
+    live = tuple(node for node in replicas if cluster.status[node] != DOWN)
+    answers: Answers = yield Ask(live, Get(key))
+
+    def info(node: NodeId) -> ReplicaInfo:
+        record = answers.answered.get(node)
+        return ReplicaInfo(
+            node_id=node,
+            status=cluster.status[node],
+            in_sync=node in shard.in_sync and not shard.lost,
+            version=record.version.text if record is not None else None,
+            deleted=record is not None and not record.is_live(cluster.now_ms()),
+        )
+
+    return Location(
+        key, f"{token:016x}", partition_of(token), replicas, tuple(map(info, replicas))
+    )

@@ -1,0 +1,348 @@
+"""Who is up, who is in sync, and what must be saved before it is believed.
+
+`Membership` is the configuration authority of the cluster: node states, the in-sync set
+of every shard, the epoch and the fence. It is the `View` that protocols work on. What
+it knows is saved as one small record at the nodes themselves, newest epoch wins.
+
+Everything here is short, never waits and takes one lock, so that each method is atomic
+to operations that run side by side. In-sync sets follow Kafka's (KIP-966 for the last
+member standing); the rules that a simulated sketch violated before they were written
+down are in docs/architecture.md, "In-sync sets".
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from cluster.clock import HybridClock
+from cluster.placement import PARTITION_SHIFT, Assignment
+from cluster.shard import (
+    DOWN,
+    UP,
+    LayoutMismatch,
+    SavedShard,
+    SavedState,
+    ShardState,
+)
+from models import (
+    Answers,
+    Ask,
+    NodeId,
+    NodeNotFound,
+    Operation,
+    SaveState,
+    Version,
+    key_token,
+)
+
+
+class Membership:
+    """The cluster's state, safe for many threads; satisfies protocols.base.View."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        layout: str,
+        identities: dict[NodeId, str],
+        clock: HybridClock,
+        *,
+        min_in_sync: int = 1,
+    ) -> None:
+        self.min_in_sync = min_in_sync
+        self.assignment = assignment
+        self.epoch = 1
+        self.fence = 0
+        self.clean = False
+        self.status: dict[NodeId, str] = dict.fromkeys(identities, UP)
+        self.identity = dict(identities)
+        self.now_ms = clock.now_ms
+        self.next_version = clock.next_version
+        self.layout = layout
+        self._clock = clock
+        self._saved_epoch = 0
+        self._lock = threading.Lock()
+        self.live: tuple[NodeId, ...] = ()
+        self.shards: dict[tuple[NodeId, ...], ShardState] = {}
+        self._by_partition: list[ShardState] = []
+        for partition, replicas in enumerate(assignment):
+            key = tuple(sorted(replicas))
+            shard = self.shards.setdefault(key, ShardState(key))
+            shard.partitions.append(partition)
+            self._by_partition.append(shard)
+        self._derive(self.shards.values())
+
+    # --- What protocols use (protocols.base.View) ------------------------------------
+
+    def shard(self, key: str) -> ShardState:
+        """The shard of a key."""
+        return self._by_partition[key_token(key) >> PARTITION_SHIFT]
+
+    def observe(self, version: Version) -> None:
+        """Make later versions greater than this one."""
+        self._clock.observe(version)
+
+    def evict_absent(self, shard: ShardState, *, unchecked_only: bool) -> None:
+        """Take down members out of the in-sync set, unless too few would be left."""
+        with self._lock:
+            staying = tuple(
+                node
+                for node in shard.in_sync
+                if self.status[node] != DOWN
+                or (unchecked_only and node not in shard.unchecked)
+            )
+            enough = 1 if unchecked_only else self.min_in_sync
+            if len(shard.members) >= enough and staying != shard.in_sync:
+                self._set_in_sync(shard, staying)
+
+    def conclude(
+        self, shard: ShardState, key: str, confirmed: tuple[NodeId, ...]
+    ) -> bool:
+        """Account for a write that only `confirmed` are known to have."""
+        with self._lock:
+            staying = tuple(node for node in shard.in_sync if node in confirmed)
+            if shard.lost or len(staying) < self.min_in_sync:
+                return False
+            if staying != shard.in_sync:
+                self._set_in_sync(shard, staying)
+            for node in shard.replicas:
+                if node not in confirmed:
+                    shard.dirty.add(node)
+                    notes = shard.missed.setdefault(node, set())
+                    if notes is not None:
+                        notes.add(key)
+            return True
+
+    def save(self) -> Operation[bool]:
+        """Make what changed durable at a majority of the live nodes; False if it is not.
+
+        Failed nodes are asked too: a node that was failed on purpose still keeps state
+        records, so that it is known to be failed after a restart even if all are.
+        """
+        while (state := self.unsaved()) is not None:
+            answers: Answers = yield Ask(tuple(self.status), state)
+            live = self.live or tuple(answers.answered)
+            kept = sum(node in answers.answered for node in live)
+            if kept == 0 or 2 * kept <= len(live):
+                return False
+            self.mark_saved(state.epoch)
+        return True
+
+    def unsaved(self) -> SaveState | None:
+        """The state record to save, or None if the last change is saved."""
+        with self._lock:
+            if self.epoch <= self._saved_epoch:
+                return None
+            return SaveState(
+                self.epoch, self.fence, msgspec.json.encode(self._snapshot())
+            )
+
+    def mark_saved(self, epoch: int) -> None:
+        """The state of this epoch is durable at enough nodes."""
+        with self._lock:
+            before = self._saved_epoch
+            self._saved_epoch = max(before, epoch)
+            self._derive(s for s in self.shards.values() if s.changed > before)
+
+    def explain(self, shard: ShardState) -> str:
+        """Why the shard cannot be served now, in words, and what would help."""
+        if shard.lost:
+            return (
+                "every in-sync replica of this key lost its storage; recover a node with "
+                '{"accept_loss": true} to go on with what its copy still holds '
+                f"(replicas: {_listed(shard.replicas)})"
+            )
+        absent = tuple(node for node in shard.in_sync if self.status[node] == DOWN)
+        if not shard.members:
+            return (
+                "every in-sync replica of this key is down; recover one of them "
+                f"(in sync and down: {_listed(absent)})"
+            )
+        if len(shard.members) < self.min_in_sync:
+            return (
+                f"too few in-sync replicas are up (up: {_listed(shard.members)}, "
+                f"min_in_sync={self.min_in_sync})"
+            )
+        return f"the replicas did not take part, try again ({_listed(shard.replicas)})"
+
+    # --- What reconfigurations use ---------------------------------------------------
+
+    def check_node(self, node: NodeId) -> None:
+        """Raise NodeNotFound unless the node exists."""
+        if node not in self.status:
+            raise NodeNotFound(
+                f"no such node (node_id={node}, nodes: {_listed(tuple(self.status))})"
+            )
+
+    def shards_of(self, node: NodeId) -> list[ShardState]:
+        """The shards that a node is a replica of."""
+        return [shard for shard in self.shards.values() if node in shard.replicas]
+
+    def set_status(self, node: NodeId, status: str) -> None:
+        """Change a node's state. A member that comes back is unchecked at first."""
+        with self._lock:
+            back = self.status[node] == DOWN and status != DOWN
+            self.status[node] = status
+            for shard in self.shards_of(node):
+                shard.dirty.discard(node)
+                if back and node in shard.in_sync and len(shard.in_sync) > 1:
+                    shard.unchecked.add(node)
+            self.epoch += 1
+            self._derive(self.shards_of(node))
+
+    def forget_copy(self, node: NodeId, identity: str) -> list[ShardState]:
+        """The node's storage is gone: it leaves every in-sync set, for good.
+
+        Where it was the last member the shard is lost; those shards are returned.
+        """
+        with self._lock:
+            self.identity[node] = identity
+            self.epoch += 1
+            lost = []
+            for shard in self.shards_of(node):
+                shard.missed[node] = None
+                shard.dirty.discard(node)
+                if node not in shard.in_sync:
+                    continue
+                staying = tuple(n for n in shard.in_sync if n != node)
+                if staying:
+                    self._set_in_sync(shard, staying)
+                    shard.missed[node] = None
+                elif not shard.lost:
+                    shard.lost = True
+                    shard.changed = self.epoch
+                    lost.append(shard)
+            self._derive(self.shards_of(node))
+            return lost
+
+    def accept_loss(self, node: NodeId) -> list[ShardState]:
+        """Take the node's copy for the truth in its lost shards, which are returned."""
+        with self._lock:
+            lost = [shard for shard in self.shards_of(node) if shard.lost]
+            for shard in lost:
+                shard.lost = False
+                shard.unsettled.clear()
+                shard.missed = {n: None for n in shard.replicas if n != node}
+                self._set_in_sync(shard, (node,))
+                shard.missed = {n: None for n in shard.replicas if n != node}
+            return lost
+
+    def begin_copy(self, shard: ShardState, node: NodeId) -> None:
+        """From now on, note whether the node misses a write of this shard."""
+        with self._lock:
+            shard.dirty.discard(node)
+
+    def note_stale(self, shard: ShardState, node: NodeId, keys: set[str]) -> None:
+        """What the node lacks, found by comparing where no notes had been kept."""
+        with self._lock:
+            if shard.missed.get(node, ()) is None:
+                shard.missed[node] = keys
+
+    def copied(self, shard: ShardState, node: NodeId, keys: Iterable[str]) -> None:
+        """The node has what the members have of these keys."""
+        with self._lock:
+            notes = shard.missed.get(node)
+            if notes is not None:
+                notes.difference_update(keys)
+
+    def join(self, shard: ShardState, node: NodeId) -> bool:
+        """Put a node whose copy is complete into the in-sync set.
+
+        False, and nothing changed, if it missed a write since `begin_copy`, is not
+        live any more, or there is no member left that it was compared with.
+        """
+        with self._lock:
+            if self.status[node] == DOWN or node in shard.dirty or not shard.sources:
+                return False
+            members = (*shard.in_sync, node)
+            self._set_in_sync(shard, tuple(n for n in shard.replicas if n in members))
+            shard.missed.pop(node, None)
+            self._derive((shard,))
+            return True
+
+    def mark_checked(self, shard: ShardState, nodes: Iterable[NodeId]) -> None:
+        """The copies of these members were compared and agree."""
+        with self._lock:
+            live = {node for node in nodes if self.status[node] != DOWN}
+            shard.unchecked -= live
+            self._derive((shard,))
+
+    def raise_fence(self) -> None:
+        """Have nodes refuse messages of operations that begin before now."""
+        with self._lock:
+            self.epoch += 1
+            self.fence = self.epoch
+
+    def restore(self, saved: SavedState) -> None:
+        """Take up the newest state record found at the nodes.
+
+        Unless the last process ended in good order, no member's copy is trusted to
+        equal another's until they are compared: a write may have been under way.
+        Raises LayoutMismatch if the record is of another placement.
+        """
+        if saved.layout != self.layout:
+            raise LayoutMismatch(saved.layout)
+        with self._lock:
+            self.epoch = saved.epoch + 1
+            self.fence = saved.fence
+            self.status.update(saved.status)
+            self.identity.update(saved.identity)
+            self._clock.observe(saved.clock)
+            for kept in saved.shards:
+                shard = self.shards[kept.replicas]
+                shard.in_sync = kept.in_sync
+                shard.lost = kept.lost
+                shard.missed = {n: None for n in kept.replicas if n not in kept.in_sync}
+            for shard in self.shards.values():
+                live = (n for n in shard.in_sync if self.status[n] != DOWN)
+                if len(shard.in_sync) > 1:
+                    shard.unchecked = set(live) if saved.clean else set(shard.in_sync)
+            self._derive(self.shards.values())
+
+    def mark_clean(self, *, clean: bool) -> None:
+        """Note in the next saved state whether no write can be under way any more."""
+        with self._lock:
+            self.clean = clean and not any(s.unsettled for s in self.shards.values())
+            self.epoch += 1
+
+    # --- Under the lock --------------------------------------------------------------
+
+    def _set_in_sync(self, shard: ShardState, nodes: Sequence[NodeId]) -> None:
+        assert nodes, f"an in-sync set must not become empty (shard={shard.replicas})"
+        for node in shard.in_sync:
+            if node not in nodes:
+                shard.missed.setdefault(node, set())
+                shard.unchecked.discard(node)
+        shard.in_sync = tuple(nodes)
+        self.epoch += 1
+        shard.changed = self.epoch
+        self._derive((shard,))
+
+    def _derive(self, shards: Iterable[ShardState]) -> None:
+        self.live = tuple(
+            node for node, status in self.status.items() if status != DOWN
+        )
+        for shard in shards:
+            shard.derive(self.status, self._saved_epoch, self.min_in_sync)
+
+    def _snapshot(self) -> SavedState:
+        return SavedState(
+            epoch=self.epoch,
+            fence=self.fence,
+            clean=self.clean,
+            layout=self.layout,
+            clock=int(self._clock.next_version()),
+            status=dict(self.status),
+            identity=dict(self.identity),
+            shards=tuple(
+                SavedShard(shard.replicas, shard.in_sync, shard.lost)
+                for shard in self.shards.values()
+                if shard.lost or shard.in_sync != shard.replicas
+            ),
+        )
+
+
+def _listed(nodes: tuple[NodeId, ...]) -> str:
+    return ", ".join(str(node) for node in nodes) or "none"

@@ -1,0 +1,234 @@
+"""Changing who takes part: start, fail, recover, maintain, stop.
+
+Each is an operation (see protocols/base.py). All but `fail` run one at a time, under the
+reconfiguration lock; a failure must not wait for a recovery that is under way, and the
+recovery notices it at its next step.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from cluster.events import EventLog
+from cluster.membership import Membership
+from cluster.repair import (
+    KeyOperation,
+    Progress,
+    catch_up,
+    check_members,
+    expire_records,
+    purge_tombstones,
+)
+from cluster.reports import waiting_for
+from cluster.shard import DOWN, RECOVERING, UP, ShardState
+from models import (
+    Barrier,
+    Exclusive,
+    InvalidRequest,
+    NodeId,
+    Operation,
+    Recovery,
+    Uncertain,
+)
+
+STOP = "stop"
+WIPE = "wipe"
+FAIL_MODES = (STOP, WIPE)
+
+
+class Member(Protocol):
+    """What a reconfiguration does to a node itself: a ReplicaNode."""
+
+    @property
+    def identity(self) -> str:
+        """The identity of the node's storage."""
+
+    def start(self) -> None:
+        """Answer messages again."""
+
+    def stop(self) -> None:
+        """Refuse messages of data from now on."""
+
+    def wipe(self) -> None:
+        """Lose the storage."""
+
+
+class Reconfiguration:
+    """The operations that change the cluster.
+
+    `settle` and `expire` are the protocol's, for one key. `monotonic` is a clock in
+    seconds, for what a recovery took.
+    """
+
+    def __init__(
+        self,
+        cluster: Membership,
+        members: Mapping[NodeId, Member],
+        events: EventLog,
+        *,
+        settle: KeyOperation,
+        expire: KeyOperation,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._cluster = cluster
+        self._members = members
+        self._events = events
+        self._settle = settle
+        self._expire = expire
+        self._monotonic = monotonic
+        self._waiting: dict[NodeId, tuple[NodeId, ...]] = {}
+        self._transition = threading.Lock()  # a node's status and the node itself agree
+
+    def start(self) -> Operation[None]:
+        """Take up where the last process ended: reconcile, then serve."""
+        yield Exclusive(None, self._start())
+
+    def fail(self, node: NodeId, mode: str) -> Operation[None]:
+        """Take a node down; it is remembered as failed before this returns."""
+        cluster = self._cluster
+        cluster.check_node(node)
+        if mode not in FAIL_MODES:
+            raise InvalidRequest(
+                f"unknown mode of failure (mode={mode!r}, known: {', '.join(FAIL_MODES)})"
+            )
+        lost: list[ShardState] = []
+        with self._transition:
+            was_down = cluster.status[node] == DOWN
+            if not was_down:
+                cluster.set_status(node, DOWN)
+                self._members[node].stop()
+            if mode == WIPE:
+                lost = cluster.forget_copy(node, "")
+        if not was_down or mode == WIPE:
+            yield from self._save()
+            if mode == WIPE:
+                with self._transition:
+                    if cluster.status[node] == DOWN:
+                        self._members[node].wipe()
+            self._events.record("node_failed", f"node {node} failed ({mode})", node)
+        self._report_lost(node, lost)
+
+    def recover(
+        self, node: NodeId, *, accept_loss: bool = False
+    ) -> Operation[Recovery]:
+        """Bring a node back and let it catch up, as far as it can now.
+
+        `accept_loss` takes its copy for the truth in shards that lost every in-sync
+        copy: what it lacks is gone, and that is what the caller accepts.
+        """
+        self._cluster.check_node(node)
+        recovery: Recovery = yield Exclusive(None, self._recover(node, accept_loss))
+        return recovery
+
+    def maintain(self, tombstones_before_ms: int) -> Operation[None]:
+        """Let waiting nodes catch up, bury what expired, purge old tombstones."""
+        yield Exclusive(None, self._maintain(tombstones_before_ms))
+
+    def stop(self) -> Operation[None]:
+        """Note that the process ends in good order."""
+        self._cluster.mark_clean(clean=True)
+        yield from self._cluster.save()
+
+    def storage_failed(self, node: NodeId, error: Exception) -> None:
+        """A node's storage failed under a message: the node stops, as if it crashed."""
+        with self._transition:
+            if self._cluster.status[node] == DOWN:
+                return
+            self._cluster.set_status(node, DOWN)
+            self._members[node].stop()
+        self._events.record("storage_failed", f"node {node} stopped: {error}", node)
+
+    def _start(self) -> Operation[None]:
+        cluster = self._cluster
+        cluster.mark_clean(clean=False)
+        for node, member in self._members.items():
+            if cluster.identity[node] != member.identity:
+                lost = cluster.forget_copy(node, member.identity)
+                if cluster.status[node] == UP:
+                    cluster.set_status(node, RECOVERING)
+                self._events.record(
+                    "storage_replaced", f"node {node} has new, empty storage", node
+                )
+                self._report_lost(node, lost)
+            if cluster.status[node] == DOWN:
+                member.stop()
+        yield from self._save()
+        for shard in cluster.shards.values():
+            yield from check_members(cluster, shard, self._settle)
+        yield from self._catch_up_all()
+
+    def _recover(self, node: NodeId, accept_loss: bool) -> Operation[Recovery]:
+        cluster = self._cluster
+        began = self._monotonic()
+        progress = Progress()
+        with self._transition:
+            if cluster.status[node] == DOWN:
+                self._members[node].start()
+                cluster.identity[node] = self._members[node].identity
+                cluster.set_status(node, RECOVERING)
+                self._events.record("recovery_began", f"node {node} is back", node)
+        if accept_loss:
+            accepted = cluster.accept_loss(node)
+            if accepted:
+                self._events.record(
+                    "loss_accepted",
+                    f"node {node}'s copy is the truth in {len(accepted)} shards",
+                    node,
+                )
+        yield from self._save()
+        yield Barrier()  # writes that chose their targets without the node have ended
+        if cluster.status[node] != UP or accept_loss:
+            yield from self._catch_up(node, progress)
+        yield from self._catch_up_all()
+        seconds = round(self._monotonic() - began, 6)
+        return Recovery(progress.copied, progress.removed, progress.bytes, seconds)
+
+    def _maintain(self, tombstones_before_ms: int) -> Operation[None]:
+        cluster = self._cluster
+        for shard in cluster.shards.values():
+            yield from check_members(cluster, shard, self._settle)
+        yield from self._catch_up_all()
+        expired = yield from expire_records(cluster, self._expire)
+        if expired:
+            self._events.record("expired", f"{expired} expired keys were buried")
+        purged = yield from purge_tombstones(cluster, tombstones_before_ms)
+        if purged:
+            self._events.record(
+                "purged", f"{purged} tombstones were forgotten everywhere"
+            )
+
+    def _catch_up_all(self) -> Operation[None]:
+        for node, status in tuple(self._cluster.status.items()):
+            if status == RECOVERING:
+                yield from self._catch_up(node, Progress())
+
+    def _catch_up(self, node: NodeId, progress: Progress) -> Operation[None]:
+        complete = yield from catch_up(self._cluster, node, self._settle, progress)
+        awaited = waiting_for(self._cluster, node)
+        before = self._waiting.pop(node, ())
+        if complete:
+            self._events.record(
+                "node_recovered",
+                f"node {node} caught up ({progress.copied} copied)",
+                node,
+            )
+        elif awaited:
+            self._waiting[node] = awaited
+        if awaited and awaited != before:
+            names = ", ".join(map(str, awaited))
+            self._events.record("waiting", f"node {node} waits for {names}", node)
+
+    def _save(self) -> Operation[Any]:
+        if not (yield from self._cluster.save()):
+            raise Uncertain("the change is in force, but may be forgotten at a restart")
+
+    def _report_lost(self, node: NodeId, lost: list[ShardState]) -> None:
+        if lost:
+            self._events.record(
+                "data_lost",
+                f"node {node} was the last in-sync replica of {len(lost)} shards: they "
+                "answer 503 until a node is recovered with accept_loss",
+                node,
+            )

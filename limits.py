@@ -1,0 +1,75 @@
+"""What keys, values and times to live may be; checked once, where they come in."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import msgspec
+
+from models import KEY_BYTES_MAX, InvalidRequest, TooLarge
+
+TTL_SECONDS_MAX = 100 * 365 * 86_400.0
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_encode = json.JSONEncoder(
+    allow_nan=False, ensure_ascii=False, separators=(",", ":")
+).encode
+
+
+def check_key(key: str) -> None:
+    """Raise InvalidRequest unless `key` is 1 to 255 bytes of text without controls."""
+    if not isinstance(key, str):
+        raise InvalidRequest(f"a key is a string (got {type(key).__name__})")
+    if key.isascii() and key.isprintable() and 0 < len(key) <= KEY_BYTES_MAX:
+        return
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            "a key is valid Unicode (it has a lone surrogate)"
+        ) from error
+    if size == 0:
+        raise InvalidRequest("a key has at least one character (it is empty)")
+    if size > KEY_BYTES_MAX:
+        raise TooLarge(
+            f"a key has at most {KEY_BYTES_MAX} bytes of UTF-8 (it has {size})"
+        )
+    if (found := _CONTROL.search(key)) is not None:
+        raise InvalidRequest(
+            f"a key has no control characters (it has U+{ord(found.group()):04X} "
+            f"at position {found.start()})"
+        )
+
+
+def json_text(value: Any, bytes_max: int) -> bytes:
+    """`value` as JSON text; `msgspec.Raw` is JSON text already and kept as it is."""
+    if isinstance(value, msgspec.Raw):
+        text = bytes(value)
+    else:
+        try:
+            text = _encode(value).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidRequest(
+                f"the value cannot be said in JSON: {error}"
+            ) from error
+    if len(text) > bytes_max:
+        raise TooLarge(
+            f"a value has at most {bytes_max} bytes as JSON (it has {len(text)}); "
+            "the setting is max_value_bytes"
+        )
+    return text
+
+
+def check_ttl(seconds: float) -> int:
+    """A time to live in milliseconds, at least 1; InvalidRequest if it is not one."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise InvalidRequest(
+            f"ttl is a number of seconds (got {type(seconds).__name__})"
+        )
+    if not 0 < seconds <= TTL_SECONDS_MAX:  # NaN fails this too
+        raise InvalidRequest(
+            f"ttl is above 0 and at most {TTL_SECONDS_MAX:.0f} seconds (got {seconds})"
+        )
+    return max(1, math.ceil(seconds * 1000))

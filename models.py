@@ -1,0 +1,436 @@
+"""The vocabulary of the store: versions, records, messages, needs, outcomes, errors.
+
+Everything else speaks in these words and this module imports nothing of ours. No
+behaviour lives here beyond what a value knows about itself.
+
+A client's request becomes an *operation*: a generator that yields what it needs (an
+`Ask` of some nodes, a `Barrier`, ...) and is sent what came back, so that the same text
+runs live and in a simulator. Messages are what a node is asked; outcomes are what a
+client gets, and are also the shapes of the HTTP answers.
+
+The error tree; each error carries `code` (one fixed word), and `definite`: True when
+nothing was done and nothing will be, False when it may have happened all the same:
+
+    StoreError
+    |-- InvalidRequest     the request itself is wrong: mend it
+    |   `-- TooLarge       a body, key or value beyond its limit
+    |-- KeyNotFound        the key is absent, deleted or expired
+    |-- NodeNotFound       no node has this id
+    |-- VersionMismatch    the condition does not hold: read again, decide again
+    |-- Unavailable        too few replicas are up; nothing was done: try again later
+    |-- Timeout            a read got no answer: try again
+    `-- Uncertain          a write may or may not have happened (never definite)
+
+A node raises `Refused` when it did nothing and never will (its storage is full, the
+message is of an old epoch); anything else that it raises leaves the outcome unknown.
+That distinction is Maelstrom's (doc/protocol.md, "definite" and "indefinite" errors).
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+import msgspec
+from xxhash import xxh3_64_intdigest
+
+T = TypeVar("T")
+NodeId: TypeAlias = int
+
+KEY_BYTES_MAX = 255
+TOKEN_BITS = 64
+_LOW_64 = (1 << 64) - 1
+_ODD_64 = 0x9E3779B97F4A7C15
+
+
+def key_token(key: str) -> int:
+    """Where a key lies in the token space, 0 to 2**64 - 1; the same for ever.
+
+    XXH3's output is frozen; `hash()` differs per process and would move every key.
+    """
+    return xxh3_64_intdigest(key.encode())
+
+
+def record_digest(key: str, version: int) -> int:
+    """64 bits that stand for one (key, version) in an order-free digest.
+
+    A version belongs to one value, so the value need not be hashed.
+    """
+    seed = ((version >> 64) * _ODD_64 ^ version) & _LOW_64
+    return xxh3_64_intdigest(key.encode(), seed)
+
+
+class Version(int):
+    """When a record was written: hybrid logical time, then origin; unique, ordered.
+
+    The layout is milliseconds (48 bits), a counter (16), the clock that made it (16).
+    """
+
+    __slots__ = ()
+    ORIGIN_BITS: ClassVar[int] = 16
+    MS_SHIFT: ClassVar[int] = 32
+
+    @property
+    def text(self) -> str:
+        """20 hexadecimal digits: opaque to clients, and sorts like the version."""
+        return f"{self:020x}"
+
+    @property
+    def ms(self) -> int:
+        """The hybrid time in milliseconds since 1970; may be ahead of the wall clock."""
+        return self >> self.MS_SHIFT
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One version of one key. Shared between replicas, so never changed."""
+
+    key: str
+    version: Version
+    value: bytes | None  # JSON text as it was written; None: a tombstone
+    expires_at_ms: int = 0  # in the hybrid time of versions; 0: never
+
+    def is_live(self, now_ms: int) -> bool:
+        """True if a reader at hybrid time `now_ms` sees a value."""
+        return self.value is not None and not 0 < self.expires_at_ms <= now_ms
+
+    @property
+    def size_bytes(self) -> int:
+        """The length of key and value, bookkeeping left out."""
+        return len(self.key) + len(self.value or b"")
+
+
+# --- What a node is asked (ReplicaNode.handle) ---------------------------------------
+
+
+class Put(msgspec.Struct, frozen=True, gc=False):
+    """Keep each record if it is newer than what is held. Durable once answered.
+
+    `epoch` is the cluster's when the sender chose its targets: a node refuses one
+    below its fence, so that a late message cannot revive what was purged since.
+    """
+
+    records: tuple[Record, ...]
+    epoch: int
+
+
+class Get(msgspec.Struct, frozen=True, gc=False):
+    """The record of a key, tombstones included; None if the node never saw one."""
+
+    key: str
+
+
+class Fetch(msgspec.Struct, frozen=True, gc=False):
+    """The records of many keys, those that the node does not have left out."""
+
+    keys: tuple[str, ...]
+
+
+class Digests(msgspec.Struct, frozen=True, gc=False):
+    """The digest of each partition, in the order asked."""
+
+    partitions: tuple[int, ...]
+
+
+class BucketDigests(msgspec.Struct, frozen=True, gc=False):
+    """For some partitions, the digest of each bucket that is not empty: {bucket: digest}."""
+
+    partitions: tuple[int, ...]
+
+
+class Versions(msgspec.Struct, frozen=True, gc=False):
+    """What is held in some buckets: {key: version}, tombstones included."""
+
+    buckets: tuple[int, ...]
+
+
+class Scan(msgspec.Struct, frozen=True, gc=False):
+    """Up to `limit` records in key order, after the key `after`, with a prefix."""
+
+    prefix: str
+    after: str
+    limit: int
+
+
+class Tombstones(msgspec.Struct, frozen=True, gc=False):
+    """The (key, version) of every tombstone older than `before_ms`, in hybrid time."""
+
+    before_ms: int
+
+
+class Expired(msgspec.Struct, frozen=True, gc=False):
+    """The keys whose record has expired at `now_ms` and is not yet a tombstone."""
+
+    now_ms: int
+
+
+class Purge(msgspec.Struct, frozen=True, gc=False):
+    """Forget these tombstones where the version held is exactly the one named."""
+
+    versions: Mapping[str, Version]
+    epoch: int
+
+
+class SaveState(msgspec.Struct, frozen=True, gc=False):
+    """Keep the cluster's state record, durably, unless a newer one is held."""
+
+    epoch: int
+    fence: int  # refuse a Put or Purge of a lower epoch from now on
+    record: bytes
+
+
+Message: TypeAlias = (
+    Put
+    | Get
+    | Fetch
+    | Digests
+    | BucketDigests
+    | Versions
+    | Scan
+    | Tombstones
+    | Expired
+    | Purge
+    | SaveState
+)
+
+
+class Staged(ABC):
+    """An answer that is not durable yet: whoever carries messages waits for it."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def result(self) -> Any:
+        """Wait until it is durable and return the answer; raise what went wrong."""
+
+
+# --- What an operation may need (the driver provides) --------------------------------
+
+
+class Ask(msgspec.Struct, frozen=True, gc=False):
+    """Send `message` to each target; resume with `Answers`.
+
+    It resumes as soon as `need` targets answered (None: all of them), or every target
+    is accounted for, or `within_ms` ran out (None: the driver's own limit).
+    """
+
+    targets: tuple[NodeId, ...]
+    message: Message
+    need: int | None = None
+    within_ms: int | None = None
+
+
+class Answers(msgspec.Struct, gc=False):
+    """What came back from an `Ask`; each target is in exactly one of the three."""
+
+    answered: dict[NodeId, Any]
+    refused: tuple[NodeId, ...] = ()  # nothing happened there and nothing will
+    silent: tuple[NodeId, ...] = ()  # it may have happened there, or may yet
+
+
+class Barrier(msgspec.Struct, frozen=True, gc=False):
+    """Resume once every key operation that is running now has ended.
+
+    An operation that runs under a key's lock must not ask for it.
+    """
+
+
+class Exclusive(msgspec.Struct, frozen=True, gc=False):
+    """Run another operation under a key's lock; resume with its outcome or error.
+
+    `key` None is the lock of reconfigurations, of which one runs at a time. Locks are
+    taken in that order: a reconfiguration may take a key's, never the other way round.
+    """
+
+    key: str | None
+    operation: Operation[Any]
+
+
+class Spawn(msgspec.Struct, frozen=True, gc=False):
+    """Run another operation under a key's lock later; resume at once with None."""
+
+    key: str
+    operation: Operation[Any]
+
+
+Need: TypeAlias = Ask | Barrier | Exclusive | Spawn
+Operation: TypeAlias = Generator[Need, Any, T]
+
+# --- What a client asks and gets -----------------------------------------------------
+
+
+class Condition(msgspec.Struct, frozen=True, gc=False):
+    """What must hold for a write to go ahead. All that is set must hold."""
+
+    if_versions: tuple[str, ...] | None = None  # the current version is one of these
+    if_absent: bool = False  # there is no value now (create only)
+    if_present: bool = False  # there is a value now
+
+
+class Intent(msgspec.Struct, frozen=True, gc=False):
+    """One write as the client means it, before it has a version."""
+
+    key: str
+    value: bytes | None  # JSON text; None: delete
+    ttl_ms: int | None = None
+    condition: Condition | None = None
+    level: str = ""  # the consistency level, one of the protocol's
+
+
+class WriteOutcome(msgspec.Struct, frozen=True, gc=False):
+    """A write or delete that happened."""
+
+    key: str
+    version: str
+    replicas: tuple[NodeId, ...]  # hold it now
+    missed: tuple[NodeId, ...] = ()  # should hold it and do not yet
+
+
+class ReadOutcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A value that was read."""
+
+    key: str
+    text: msgspec.Raw = msgspec.field(name="value")  # JSON text, as it was written
+    version: str
+    replicas: tuple[NodeId, ...]  # were asked
+    may_be_stale: bool = False  # a weaker level than linearizable was used
+
+    @property
+    def value(self) -> Any:
+        """The value as a Python object."""
+        return json.loads(bytes(self.text))
+
+
+class KeyInfo(msgspec.Struct, frozen=True, gc=False):
+    """A key that has a value."""
+
+    key: str
+    version: str
+
+
+class KeyPage(msgspec.Struct, frozen=True, gc=False):
+    """Keys in order; `next` goes into `after` for the next page, null after the last."""
+
+    keys: tuple[KeyInfo, ...]
+    next: str | None
+
+
+class ReplicaInfo(msgspec.Struct, frozen=True, gc=False):
+    """What one replica of a key holds."""
+
+    node_id: NodeId
+    status: str  # up | down | recovering
+    in_sync: bool  # holds every acknowledged write of the shard
+    version: str | None  # None: it is down, or never saw the key
+    deleted: bool  # the version is a tombstone's, or has expired
+
+
+class Location(msgspec.Struct, frozen=True, gc=False):
+    """Where a key lives and why."""
+
+    key: str
+    token: str  # 16 hexadecimal digits: its place on the ring
+    partition: int
+    replica_set: tuple[NodeId, ...]  # in the order of the placement
+    replicas: tuple[ReplicaInfo, ...]
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """What bringing a node back took."""
+
+    copied: int = 0  # records that it lacked, or held an older version of
+    removed: int = 0  # of those, values that had been deleted meanwhile
+    bytes: int = 0  # of key and value, copied
+    seconds: float = 0.0
+
+
+class NodeInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One node as `GET /nodes` shows it."""
+
+    node_id: NodeId
+    status: str  # up | down | recovering
+    keys: int  # values held, tombstones not counted
+    bytes: int  # of key and value
+    stale_keys: int  # records that it should hold and lacks, or holds older
+    waiting_for: tuple[NodeId, ...]  # down nodes that alone hold what it lacks
+    zone: str | None
+    recovery: Recovery | msgspec.UnsetType = msgspec.UNSET
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that happened to the cluster."""
+
+    number: int
+    at: str  # ISO 8601, UTC, wall clock
+    kind: str
+    detail: str
+    node_id: NodeId | None = None
+
+
+# --- Errors --------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    """A node did nothing with a message and never will; the text says why."""
+
+
+class StoreError(Exception):
+    """What a client is told went wrong. Raise one of its children."""
+
+    code: ClassVar[str]
+    definite: ClassVar[bool] = True
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra  # further fields of the problem document
+
+
+class InvalidRequest(StoreError):
+    """The request is wrong and will never succeed; the detail says what would."""
+
+    code = "invalid_request"
+
+
+class TooLarge(InvalidRequest):
+    """A body, key or value is beyond its limit."""
+
+    code = "too_large"
+
+
+class KeyNotFound(StoreError):
+    """There is no value; `version` and `deleted` are set where it was deleted."""
+
+    code = "key_not_found"
+
+
+class NodeNotFound(StoreError):
+    """No node has this id."""
+
+    code = "node_not_found"
+
+
+class VersionMismatch(StoreError):
+    """The condition does not hold; `version` is the current one, None if absent."""
+
+    code = "version_mismatch"
+
+
+class Unavailable(StoreError):
+    """Nothing was done and nothing will be: trying again is safe."""
+
+    code = "unavailable"
+
+
+class Timeout(StoreError):
+    """A read was not answered in time; reading again is safe."""
+
+    code = "timeout"
+
+
+class Uncertain(StoreError):
+    """A write may have been taken by some replica: it may or may not show later."""
+
+    code = "uncertain"
+    definite = False

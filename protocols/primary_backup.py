@@ -1,0 +1,264 @@
+"""Primary-backup replication with in-sync sets, the default protocol.
+
+A write goes to every live replica, recovering ones included, and is acknowledged when
+every in-sync member confirmed it; a member that did not leaves the set first, durably.
+Reads come from one in-sync member. The model is Kafka's in-sync replicas (Kafka
+documentation, "Replication"; KIP-966 for what the last member must not do), with the
+manager as the one authority over who is in the set.
+
+Linearizable, because operations on one key do not overlap, an acknowledged write is at
+every member of the set, and only members are read. A write of unknown outcome leaves
+its key unsettled, and the next operation on the key settles it first: the newest record
+among the members is written again under a fresh version, so that neither a replica that
+took the unknown write nor a late message of it can show it after it was gone.
+
+Every operation here runs under its key's lock.
+"""
+
+from __future__ import annotations
+
+from msgspec import Raw
+
+from models import (
+    Answers,
+    Ask,
+    Get,
+    Intent,
+    Operation,
+    Put,
+    ReadOutcome,
+    Record,
+    Spawn,
+    Timeout,
+    Unavailable,
+    Uncertain,
+    WriteOutcome,
+)
+from protocols.base import ReplicationProtocol, S, View, absent, check_condition
+
+LINEARIZABLE = "linearizable"
+ONE = "one"
+
+
+class PrimaryBackup(ReplicationProtocol):
+    """In-sync sets: survives RF - 1 failures, loses no acknowledged write.
+
+    Level `linearizable` is the default. Level `one` acknowledges a write that one
+    replica took (it can be lost with it), and reads any live replica (may be stale).
+    """
+
+    name = "primary-backup"
+    levels = (LINEARIZABLE, ONE)
+    serialises_keys = True
+
+    def write(self, view: View[S], intent: Intent) -> Operation[WriteOutcome]:
+        """Write or delete. Unavailable: nothing sent. Uncertain: may show later."""
+        key = intent.key
+        shard = view.shard(key)
+        if key in shard.unsettled:
+            yield from self._settle_first(view, key)
+        if not shard.writable:
+            yield from _make_writable(view, shard)
+        if not shard.sources:
+            raise Unavailable(view.explain(shard))
+        if intent.condition is not None:
+            current = yield from _current(view, shard, key)
+            check_condition(intent.condition, current, intent, view.now_ms())
+        version = view.next_version()
+        expires = version.ms + intent.ttl_ms if intent.ttl_ms is not None else 0
+        record = Record(key, version, intent.value, expires)
+        if intent.level == ONE:
+            return (yield from self._write_one(view, shard, record))
+        return (yield from _replicate(view, shard, record))
+
+    def read(self, view: View[S], key: str, level: str) -> Operation[ReadOutcome]:
+        """Read from a member of the in-sync set, or any live replica at level one."""
+        shard = view.shard(key)
+        if level == ONE:
+            return (yield from _read_one(view, shard, key))
+        if key in shard.unsettled:
+            yield from self._settle_first(view, key)
+        if not shard.readable:
+            yield from _make_readable(view, shard)
+        silent = False
+        for source in shard.sources:
+            answers: Answers = yield Ask((source,), Get(key))
+            if answers.answered:
+                record = answers.answered[source]
+                break
+            silent = silent or bool(answers.silent)
+        else:
+            raise _unread(view, shard, silent)
+        if record is None or record.value is None:
+            raise absent(key, record)
+        if record.expires_at_ms and not record.is_live(view.now_ms()):
+            yield from self._bury(view, shard, record)
+        return ReadOutcome(key, Raw(record.value), record.version.text, (source,))
+
+    def settle(self, view: View[S], key: str) -> Operation[None]:
+        """Write the newest record among the members again, under a fresh version."""
+        shard = view.shard(key)
+        shard.unsettled.add(key)  # until the rewrite below is confirmed
+        yield from _make_writable(view, shard)
+        answers: Answers = yield Ask(shard.members, Get(key))
+        if not answers.answered:
+            raise Unavailable(view.explain(shard))
+        held = [record for record in answers.answered.values() if record is not None]
+        newest = max(held, key=lambda record: record.version, default=None)
+        value, expires = (newest.value, newest.expires_at_ms) if newest else (None, 0)
+        record = Record(key, view.next_version(), value, expires)
+        yield from _replicate(view, shard, record)
+
+    def expire(self, view: View[S], key: str) -> Operation[bool]:
+        """Write a tombstone over an expired record, so that it stays expired.
+
+        Without it a clock set back across a restart would bring the value back.
+        """
+        shard = view.shard(key)
+        if key in shard.unsettled:
+            yield from self._settle_first(view, key)
+        yield from _make_writable(view, shard)
+        record = yield from _current(view, shard, key)
+        if record is None or record.value is None or record.is_live(view.now_ms()):
+            return False
+        yield from _replicate(view, shard, Record(key, view.next_version(), None))
+        return True
+
+    def _bury(self, view: View[S], shard: S, record: Record) -> Operation[None]:
+        """Make an expiry durable before a reader is told of it, then tell."""
+        try:
+            yield from self.expire(view, record.key)
+        except Uncertain as error:
+            raise Timeout(error.detail) from error
+        raise absent(record.key, record)
+
+    def _settle_first(self, view: View[S], key: str) -> Operation[None]:
+        """Settle before the caller's own operation, none of which was sent yet."""
+        try:
+            yield from self.settle(view, key)
+        except Uncertain as error:
+            raise Unavailable(
+                "cannot go on while an earlier write of this key is unsettled; nothing of "
+                f"this request was done, try again (key={key!r})"
+            ) from error
+
+    def _write_one(
+        self, view: View[S], shard: S, record: Record
+    ) -> Operation[WriteOutcome]:
+        """Acknowledge what one member took; the others get it when the key is settled.
+
+        Until then the key is unsettled, so that a linearizable operation on it never
+        sees one replica's side of it first and another's later.
+        """
+        shard.unsettled.add(record.key)
+        silent = False
+        for target in shard.sources:
+            answers: Answers = yield Ask((target,), Put((record,), view.epoch))
+            if answers.answered:
+                yield Spawn(record.key, self._settle_if_unsettled(view, record.key))
+                missed = tuple(node for node in shard.replicas if node != target)
+                return WriteOutcome(record.key, record.version.text, (target,), missed)
+            silent = silent or bool(answers.silent)
+        if silent:
+            raise Uncertain(_uncertain(record))
+        raise Unavailable(view.explain(shard))
+
+    def _settle_if_unsettled(self, view: View[S], key: str) -> Operation[None]:
+        if key in view.shard(key).unsettled:
+            yield from self.settle(view, key)
+
+
+def _replicate(view: View[S], shard: S, record: Record) -> Operation[WriteOutcome]:
+    """Send a record to every live replica and acknowledge it, or raise.
+
+    The shard must be writable. Members that do not confirm leave the in-sync set, and
+    that is durable, before this returns (design: an old copy is never taken for truth).
+    """
+    targets = shard.targets
+    try:
+        answers: Answers = yield Ask(targets, Put((record,), view.epoch))
+    except BaseException:  # abandoned half-way: nobody knows who has it
+        shard.unsettled.add(record.key)
+        raise
+    confirmed = tuple(answers.answered)
+    if len(confirmed) < len(shard.replicas) or targets is not shard.targets:
+        if not confirmed and not answers.silent:
+            raise Unavailable(view.explain(shard))
+        shard.unsettled.add(record.key)
+        if not view.conclude(shard, record.key, confirmed):
+            raise Uncertain(_uncertain(record))
+        if not (yield from view.save()):
+            raise Uncertain(_uncertain(record))
+    if shard.unsettled:
+        shard.unsettled.discard(record.key)
+    return WriteOutcome(
+        record.key,
+        record.version.text,
+        confirmed,
+        ()
+        if len(confirmed) == len(shard.replicas)
+        else tuple(node for node in shard.replicas if node not in confirmed),
+    )
+
+
+def _make_writable(view: View[S], shard: S) -> Operation[None]:
+    """Let down members leave, and save that, before the first message of a write."""
+    view.evict_absent(shard, unchecked_only=False)
+    if len(shard.members) < view.min_in_sync:
+        raise Unavailable(view.explain(shard))
+    if not (yield from view.save()):
+        raise Unavailable("cannot write when the cluster's state cannot be saved")
+
+
+def _make_readable(view: View[S], shard: S) -> Operation[None]:
+    """Let down members whose copy was never compared leave before one is shown.
+
+    After a crash such a member may lack, or alone hold, a write of unknown outcome.
+    """
+    if not shard.sources:
+        raise Unavailable(view.explain(shard))
+    view.evict_absent(shard, unchecked_only=True)
+    if not (yield from view.save()):
+        raise Unavailable("cannot read when the cluster's state cannot be saved")
+
+
+def _current(view: View[S], shard: S, key: str) -> Operation[Record | None]:
+    """The record of a settled key, from the first member that answers."""
+    for source in shard.sources:
+        answers: Answers = yield Ask((source,), Get(key))
+        if answers.answered:
+            record: Record | None = answers.answered[source]
+            return record
+    raise Unavailable(view.explain(shard))
+
+
+def _read_one(view: View[S], shard: S, key: str) -> Operation[ReadOutcome]:
+    """Any live replica's answer, in-sync ones first; it may be stale and says so."""
+    others = tuple(node for node in shard.targets if node not in shard.sources)
+    silent = False
+    for node in shard.sources + others:
+        answers: Answers = yield Ask((node,), Get(key))
+        if answers.answered:
+            record = answers.answered[node]
+            if record is None or not record.is_live(view.now_ms()):
+                raise absent(key, record)
+            version = record.version.text
+            return ReadOutcome(
+                key, Raw(record.value), version, (node,), may_be_stale=True
+            )
+        silent = silent or bool(answers.silent)
+    raise _unread(view, shard, silent)
+
+
+def _unread(view: View[S], shard: S, silent: bool) -> Unavailable | Timeout:
+    if silent:
+        return Timeout("no replica answered the read in time; reading again is safe")
+    return Unavailable(view.explain(shard))
+
+
+def _uncertain(record: Record) -> str:
+    what = "delete" if record.value is None else "write"
+    return (
+        f"the {what} may have been taken by some replica and may show later "
+        f"(key={record.key!r}, version={record.version.text})"
+    )

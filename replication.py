@@ -1,0 +1,457 @@
+"""The nodes and their manager.
+
+A `ReplicaNode` answers messages from its own storage and knows nothing of the cluster.
+The `ReplicationManager` is what clients talk to: it knows the members, hands requests to
+a protocol, and changes the cluster. All that it does is an operation, which its methods
+hand to a driver: the live one, or a simulator's. `open_manager` puts the live parts
+together:
+
+    with open_manager(nodes=3, replication_factor=2) as store:
+        store.write("greeting", {"text": "hello"})
+        store.fail(0)
+        store.read("greeting").value
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from cluster.clock import HybridClock
+from cluster.events import EventLog
+from cluster.listing import list_keys, locate
+from cluster.membership import Membership
+from cluster.network import LiveDriver
+from cluster.placement import PLACEMENTS
+from cluster.reconfiguration import STOP, Reconfiguration
+from cluster.reports import stale_keys, waiting_for
+from cluster.shard import LayoutMismatch, SavedState, ShardState
+from cluster.upkeep import Upkeep
+from config import Settings
+from db import Storage, open_storage
+from limits import check_key, check_ttl, json_text
+from models import (
+    BucketDigests,
+    Condition,
+    Digests,
+    Event,
+    Expired,
+    Fetch,
+    Get,
+    Intent,
+    InvalidRequest,
+    KeyPage,
+    Location,
+    Message,
+    NodeId,
+    NodeInfo,
+    Purge,
+    Put,
+    ReadOutcome,
+    Record,
+    Recovery,
+    Refused,
+    SaveState,
+    Scan,
+    Tombstones,
+    Versions,
+    WriteOutcome,
+)
+from protocols import PROTOCOLS
+from storage.content import differing_keys
+
+
+class SettingsMismatch(Exception):
+    """The data on disk were written with settings that these ones contradict."""
+
+
+class _Fence(msgspec.Struct):
+    """The one field of the state record that a node itself obeys."""
+
+    fence: int
+
+
+class ReplicaNode:
+    """One replica: answers messages from its storage, one at a time per key.
+
+    It refuses a message when it is stopped (but keeps the cluster's state record all
+    the same) and when a Put or Purge is of an epoch below its fence.
+    """
+
+    def __init__(self, node_id: NodeId, storage: Storage) -> None:
+        self.node_id = node_id
+        self.storage = storage
+        self._session = 1  # changes at every start; 0 while stopped
+        self._sessions = 1
+        state = storage.load_state()
+        self._fence = msgspec.json.decode(state[1], type=_Fence).fence if state else 0
+
+    @property
+    def identity(self) -> str:
+        """The identity of the storage: new where the storage is."""
+        return self.storage.identity
+
+    def start(self) -> None:
+        """Answer messages again."""
+        self._sessions += 1
+        self._session = self._sessions
+
+    def stop(self) -> None:
+        """Refuse messages of data from now on."""
+        self._session = 0
+
+    def wipe(self) -> None:
+        """Lose the storage. Only while stopped."""
+        assert not self._session, f"a running node is not wiped (node={self.node_id})"
+        self.storage.wipe()
+
+    def handle(self, message: Message) -> Any:
+        """Answer a message, or return what is `Staged` where that is not durable yet.
+
+        Raises Refused if nothing was done and nothing will be.
+        """
+        session = self._session
+        if not session and type(message) is not SaveState:
+            raise Refused(f"node {self.node_id} is down")
+        answer = _HANDLERS[type(message)](self, message)
+        if session != self._session and isinstance(message, _READS):
+            raise Refused(f"node {self.node_id} went down")  # the storage may be wiped
+        return answer
+
+    def _get(self, message: Get) -> Record | None:
+        return self.storage.get(message.key)
+
+    def _put(self, message: Put) -> Any:
+        self._check_fence(message.epoch)
+        return self.storage.put_many(message.records)
+
+    def _purge(self, message: Purge) -> Any:
+        self._check_fence(message.epoch)
+        return self.storage.purge(message.versions)
+
+    def _save_state(self, message: SaveState) -> Any:
+        self._fence = max(self._fence, message.fence)
+        return self.storage.save_state(message.epoch, message.record)
+
+    def _fetch(self, message: Fetch) -> dict[str, Record]:
+        found = ((key, self.storage.get(key)) for key in message.keys)
+        return {key: record for key, record in found if record is not None}
+
+    def _digests(self, message: Digests) -> tuple[int, ...]:
+        return tuple(map(self.storage.content.partition_digest, message.partitions))
+
+    def _bucket_digests(self, message: BucketDigests) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for partition in message.partitions:
+            found.update(self.storage.content.bucket_digests(partition))
+        return found
+
+    def _versions(self, message: Versions) -> dict[str, int]:
+        bucket = self.storage.content.bucket
+        return {r.key: r.version for index in message.buckets for r in bucket(index)}
+
+    def _scan(self, message: Scan) -> list[Record]:
+        return self.storage.content.scan(message.prefix, message.after, message.limit)
+
+    def _tombstones(self, message: Tombstones) -> dict[str, int]:
+        held = list(self.storage.content.tombstones.items())
+        return {key: version for key, version in held if version.ms < message.before_ms}
+
+    def _expired(self, message: Expired) -> list[str]:
+        held = list(self.storage.content.expiring.items())
+        return [key for key, expires_at_ms in held if expires_at_ms <= message.now_ms]
+
+    def _check_fence(self, epoch: int) -> None:
+        if epoch < self._fence:
+            raise Refused(f"a message of an old epoch ({epoch}, fence={self._fence})")
+
+
+_HANDLERS: dict[type, Callable[[ReplicaNode, Any], Any]] = {
+    Get: ReplicaNode._get,
+    Put: ReplicaNode._put,
+    Purge: ReplicaNode._purge,
+    SaveState: ReplicaNode._save_state,
+    Fetch: ReplicaNode._fetch,
+    Digests: ReplicaNode._digests,
+    BucketDigests: ReplicaNode._bucket_digests,
+    Versions: ReplicaNode._versions,
+    Scan: ReplicaNode._scan,
+    Tombstones: ReplicaNode._tombstones,
+    Expired: ReplicaNode._expired,
+}
+_READS = tuple(kind for kind in _HANDLERS if kind not in (Put, Purge, SaveState))
+
+
+MakeDriver = Callable[
+    [Mapping[NodeId, ReplicaNode], Callable[[NodeId, Exception], None]], LiveDriver
+]
+
+
+class ReplicationManager:
+    """The store: writes each key to its replica set and keeps serving while nodes fail.
+
+    Safe for many threads: operations on one key follow each other, those on different
+    keys do not wait for each other. Versions are opaque strings that grow with every
+    write of a key. Every method may raise a `models.StoreError`; `definite` tells
+    whether that means that nothing was done.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        nodes: Mapping[NodeId, ReplicaNode],
+        cluster: Membership,
+        events: EventLog,
+        *,
+        make_driver: MakeDriver = LiveDriver,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.protocol = PROTOCOLS[settings.protocol]()
+        self.cluster = cluster
+        self.change = Reconfiguration(
+            cluster,
+            nodes,
+            events,
+            settle=partial(self.protocol.settle, cluster),
+            expire=partial(self.protocol.expire, cluster),
+            monotonic=monotonic,
+        )
+        self._nodes = nodes
+        self._events = events
+        self._driver = make_driver(nodes, self.change.storage_failed)
+        self._upkeep = Upkeep(self.maintain, settings.maintenance_seconds)
+        self._level = settings.consistency
+        self._value_bytes_max = settings.max_value_bytes
+
+    # --- Keys ------------------------------------------------------------------------
+
+    def write(
+        self,
+        key: str,
+        value: Any,
+        *,
+        ttl: float | None = None,
+        condition: Condition | None = None,
+        consistency: str | None = None,
+    ) -> WriteOutcome:
+        """Create or update a key.
+
+        `value` is anything that JSON can say, or `msgspec.Raw` with JSON text that is
+        kept as it is. `ttl` is in seconds: after it the key is gone.
+        """
+        check_key(key)
+        text = json_text(value, self._value_bytes_max)
+        ttl_ms = check_ttl(ttl) if ttl is not None else None
+        level = self._check_level(consistency) if consistency else self._level
+        intent = Intent(key, text, ttl_ms, condition, level)
+        return self._driver.run_key(key, self.protocol.write(self.cluster, intent))
+
+    def read(self, key: str, *, consistency: str | None = None) -> ReadOutcome:
+        """The value of a key; KeyNotFound where there is none."""
+        check_key(key)
+        level = self._check_level(consistency) if consistency else self._level
+        return self._driver.run_key(key, self.protocol.read(self.cluster, key, level))
+
+    def delete(
+        self,
+        key: str,
+        *,
+        condition: Condition | None = None,
+        consistency: str | None = None,
+    ) -> WriteOutcome:
+        """Delete a key; KeyNotFound where there is no value."""
+        check_key(key)
+        level = self._check_level(consistency) if consistency else self._level
+        intent = Intent(key, None, None, condition or Condition(), level)
+        return self._driver.run_key(key, self.protocol.write(self.cluster, intent))
+
+    def keys(self, prefix: str = "", after: str = "", limit: int = 100) -> KeyPage:
+        """A page of the keys that have a value, in order."""
+        return self._driver.run(
+            list_keys(
+                self.cluster,
+                partial(self.protocol.settle, self.cluster),
+                prefix=prefix,
+                after=after,
+                limit=limit,
+            )
+        )
+
+    def locate(self, key: str) -> Location:
+        """Where a key lives, why, and which version each replica holds."""
+        check_key(key)
+        return self._driver.run(locate(self.cluster, key))
+
+    # --- Nodes -----------------------------------------------------------------------
+
+    def fail(self, node_id: NodeId, mode: str = STOP) -> NodeInfo:
+        """Take a node down. Mode `stop` keeps its storage, `wipe` loses that too."""
+        self._driver.run(self.change.fail(node_id, mode))
+        return self.node(node_id)
+
+    def recover(self, node_id: NodeId, *, accept_loss: bool = False) -> NodeInfo:
+        """Bring a node back; it catches up from its peers before this returns.
+
+        Where they are down it stays `recovering`, and goes on by itself when they
+        return. `accept_loss` makes its copy the truth where no in-sync copy survived.
+        """
+        recovery: Recovery = self._driver.run(
+            self.change.recover(node_id, accept_loss=accept_loss)
+        )
+        return msgspec.structs.replace(self.node(node_id), recovery=recovery)
+
+    def nodes(self) -> tuple[NodeInfo, ...]:
+        """Every node's state, as it is now."""
+        return tuple(map(self.node, self._nodes))
+
+    def node(self, node_id: NodeId) -> NodeInfo:
+        """One node's state."""
+        self.cluster.check_node(node_id)
+        content = self._nodes[node_id].storage.content
+
+        def compare(shard: ShardState, member: NodeId) -> set[str]:
+            other = self._nodes[member].storage.content
+            return differing_keys(content, other, shard.partitions)
+
+        return NodeInfo(
+            node_id=node_id,
+            status=self.cluster.status[node_id],
+            keys=content.key_count,
+            bytes=content.size_bytes,
+            stale_keys=stale_keys(self.cluster, node_id, compare),
+            waiting_for=waiting_for(self.cluster, node_id),
+            zone=None,
+        )
+
+    def events(self, since: int = 0) -> list[Event]:
+        """What happened to the cluster after event number `since`, oldest first."""
+        return self._events.since(since)
+
+    def is_ready(self) -> bool:
+        """True if every key can be read and written now."""
+        shards = self.cluster.shards.values()
+        enough = self.settings.min_in_sync
+        return all(shard.sources and len(shard.members) >= enough for shard in shards)
+
+    # --- The whole -------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Reconcile what the last process left, then begin the background upkeep."""
+        self._driver.run(self.change.start())
+        self._upkeep.start()
+
+    def maintain(self) -> None:
+        """One round of upkeep: catch up, bury what expired, purge old tombstones."""
+        grace_ms = int(self.settings.tombstone_grace_seconds * 1000)
+        before_ms = self.cluster.now_ms() - grace_ms
+        self._driver.run(self.change.maintain(before_ms))
+
+    def drain(self) -> None:
+        """Wait until what was acknowledged at level one has been copied, or given up."""
+        self._driver.drain()
+
+    def close(self) -> None:
+        """Finish, note that it ended in good order, and let go of files and threads."""
+        self._upkeep.stop()
+        self._driver.close()
+        self._driver.run(self.change.stop())
+        for node in self._nodes.values():
+            node.storage.close()
+
+    def __enter__(self) -> ReplicationManager:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_level(self, level: str) -> str:
+        if level not in self.protocol.levels:
+            raise InvalidRequest(
+                f"consistency level not offered by {self.settings.protocol} "
+                f"(consistency={level!r}, offered: {', '.join(self.protocol.levels)})"
+            )
+        return level
+
+
+def open_manager(
+    settings: Settings | None = None, **changes: Any
+) -> ReplicationManager:
+    """A running store. Without `settings` it is in memory, with the defaults.
+
+    `changes` are settings by name, as in `open_manager(nodes=5, replication_factor=3)`.
+    Raises SettingsMismatch if the data were written with another layout, and
+    db.StorageInUse if another process serves them. Close it, or use it in a `with`.
+    """
+    base = settings or Settings(storage="memory")
+    chosen = Settings(**{**base.model_dump(), **changes})
+    directory = chosen.data_dir if chosen.storage == "sqlite" else None
+    with ExitStack() as opened:
+        nodes: dict[NodeId, ReplicaNode] = {}
+        for node_id in range(chosen.nodes):
+            storage = open_storage(
+                directory,
+                node_id,
+                durable=chosen.durability == "fsync",
+                known=partial(_held_by, tuple(nodes.values())),
+            )
+            opened.callback(storage.close)
+            nodes[node_id] = ReplicaNode(node_id, storage)
+        clock = HybridClock(_wall_ms)
+        cluster = restore_cluster(chosen, nodes, clock)
+        manager = ReplicationManager(chosen, nodes, cluster, EventLog(_wall_ms))
+        manager.start()
+        opened.pop_all()
+        return manager
+
+
+def restore_cluster(
+    settings: Settings, nodes: Mapping[NodeId, ReplicaNode], clock: HybridClock
+) -> Membership:
+    """The cluster as the newest state record at the nodes has it, or a new one."""
+    layout = f"{settings.placement} nodes={settings.nodes} factor={settings.replicas_of_a_key}"
+    assignment = PLACEMENTS[settings.placement](
+        tuple(nodes), settings.replication_factor
+    )
+    identities = {node_id: node.identity for node_id, node in nodes.items()}
+    cluster = Membership(
+        assignment, layout, identities, clock, min_in_sync=settings.min_in_sync
+    )
+    states = [
+        s for node in nodes.values() if (s := node.storage.load_state()) is not None
+    ]
+    for node in nodes.values():
+        clock.observe(
+            max((r.version for r in node.storage.content.records()), default=0)
+        )
+    if states:
+        _, newest = max(states)
+        saved = msgspec.json.decode(newest, type=SavedState)
+        try:
+            cluster.restore(saved)
+        except LayoutMismatch as error:
+            raise SettingsMismatch(
+                f"the data in {settings.data_dir} were written with another layout "
+                f"({error}; now {layout}): use those settings, or another data_dir"
+            ) from error
+    return cluster
+
+
+def _held_by(nodes: Sequence[ReplicaNode], key: str) -> Record | None:
+    """The record of a key at the first node that has one, for replicas to share."""
+    return next((r for node in nodes if (r := node.storage.get(key)) is not None), None)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
