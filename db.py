@@ -48,7 +48,8 @@ class Storage(ABC):
     """What a node keeps. One thread at a time; `identity` is new when it is made anew.
 
     A put, purge or saved state is durable when the call returns, or, if it returns
-    something `Staged`, when the `result()` of that returns.
+    something `Staged`, when the `result()` of that returns. What a put returns, or its
+    `result()`, is None, or the highest version held that kept one of the records out.
     """
 
     identity: str
@@ -58,7 +59,7 @@ class Storage(ABC):
         """The record of a key, tombstones included."""
 
     @abstractmethod
-    def put_many(self, records: Sequence[Record]) -> Staged | None:
+    def put_many(self, records: Sequence[Record]) -> Staged | Version | None:
         """Keep each record that is newer than what is held for its key."""
 
     @abstractmethod
@@ -105,10 +106,9 @@ class MemoryStorage(Storage):
         """The record of a key, tombstones included."""
         return self._content.get(key)
 
-    def put_many(self, records: Sequence[Record]) -> Staged | None:
+    def put_many(self, records: Sequence[Record]) -> Staged | Version | None:
         """Keep each record that is newer than what is held for its key."""
-        self._content.put_many(records)
-        return None
+        return self._content.put_many(records)
 
     def purge(self, versions: Mapping[str, Version]) -> Staged | None:
         """Forget each record whose version is exactly the one named."""
@@ -155,6 +155,26 @@ class _Batch(Staged):
             raise self.error
 
 
+class _Put(Staged):
+    """One caller's records in a batch."""
+
+    __slots__ = ("_batch", "_content", "_records")
+
+    def __init__(
+        self, batch: _Batch, content: Content, records: Sequence[Record]
+    ) -> None:
+        self._batch = batch
+        self._content = content
+        self._records = records
+
+    def result(self) -> Version | None:
+        """Wait for the commit; the highest version held that kept a record out."""
+        self._batch.result()
+        held = ((self._content.get(record.key), record) for record in self._records)
+        newer = (h.version for h, r in held if h is not None and h.version > r.version)
+        return max(newer, default=None)
+
+
 class SqliteStorage(Storage):
     """A node's records in memory, with a SQLite file behind them.
 
@@ -199,11 +219,11 @@ class SqliteStorage(Storage):
         """The record of a key, tombstones included."""
         return self._content.get(key)
 
-    def put_many(self, records: Sequence[Record]) -> Staged | None:
+    def put_many(self, records: Sequence[Record]) -> Staged | Version | None:
         """Keep each record that is newer than what is held for its key."""
         with self._queue_lock:
             self._open_batch.records.extend(records)
-            return self._open_batch
+            return _Put(self._open_batch, self._content, records)
 
     def purge(self, versions: Mapping[str, Version]) -> Staged | None:
         """Forget each record whose version is exactly the one named."""

@@ -107,6 +107,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 class Put(msgspec.Struct, frozen=True, gc=False):
     """Keep each record if it is newer than what is held. Durable once answered.
 
+    The answer is None, or the highest version held that kept one of them out.
+
     `epoch` is the cluster's when the sender chose its targets: a node refuses one
     below its fence, so that a late message cannot revive what was purged since.
     """
@@ -372,7 +374,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Refused(Exception):
-    """A node did nothing with a message and never will; the text says why."""
+    """A node did nothing with a message and never will; the text says why.
+
+    A driver that was told so must not deliver the same message again.
+    """
 
 
 class StoreError(Exception):

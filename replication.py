@@ -27,7 +27,7 @@ from cluster.clock import HybridClock
 from cluster.events import EventLog
 from cluster.listing import list_keys, locate
 from cluster.membership import Membership
-from cluster.network import LiveDriver
+from cluster.network import Driver, LiveDriver
 from cluster.placement import PLACEMENTS
 from cluster.reconfiguration import STOP, Reconfiguration
 from cluster.reports import stale_keys, waiting_for
@@ -189,7 +189,7 @@ _READS = tuple(kind for kind in _HANDLERS if kind not in (Put, Purge, SaveState)
 
 
 MakeDriver = Callable[
-    [Mapping[NodeId, ReplicaNode], Callable[[NodeId, Exception], None]], LiveDriver
+    [Mapping[NodeId, ReplicaNode], Callable[[NodeId, Exception], None]], Driver
 ]
 
 

@@ -21,6 +21,7 @@ from cluster.clock import HybridClock
 from cluster.placement import PARTITION_SHIFT, Assignment
 from cluster.shard import (
     DOWN,
+    RECOVERING,
     UP,
     LayoutMismatch,
     SavedShard,
@@ -135,9 +136,7 @@ class Membership:
         with self._lock:
             if self.epoch <= self._saved_epoch:
                 return None
-            return SaveState(
-                self.epoch, self.fence, msgspec.json.encode(self._snapshot())
-            )
+            return self._state_record()
 
     def mark_saved(self, epoch: int) -> None:
         """The state of this epoch is durable at enough nodes."""
@@ -247,6 +246,17 @@ class Membership:
             if notes is not None:
                 notes.difference_update(keys)
 
+    def promote(self, node: NodeId) -> bool:
+        """The node is up if it is recovering and serves every shard of its own."""
+        with self._lock:
+            ready = self.status[node] == RECOVERING and all(
+                node in shard.sources for shard in self.shards_of(node)
+            )
+            if ready:
+                self.status[node] = UP
+                self.epoch += 1
+            return ready
+
     def join(self, shard: ShardState, node: NodeId) -> bool:
         """Put a node whose copy is complete into the in-sync set.
 
@@ -269,11 +279,12 @@ class Membership:
             shard.unchecked -= live
             self._derive((shard,))
 
-    def raise_fence(self) -> None:
-        """Have nodes refuse messages of operations that begin before now."""
+    def raise_fence(self) -> SaveState:
+        """A state record after which nodes refuse messages of earlier operations."""
         with self._lock:
             self.epoch += 1
             self.fence = self.epoch
+            return self._state_record()
 
     def restore(self, saved: SavedState) -> None:
         """Take up the newest state record found at the nodes.
@@ -302,10 +313,15 @@ class Membership:
             self._derive(self.shards.values())
 
     def mark_clean(self, *, clean: bool) -> None:
-        """Note in the next saved state whether no write can be under way any more."""
+        """Note in the next saved state whether no write can be under way any more.
+
+        Not clean is how a process begins; its fence keeps out what an earlier one sent.
+        """
         with self._lock:
             self.clean = clean and not any(s.unsettled for s in self.shards.values())
             self.epoch += 1
+            if not clean:
+                self.fence = self.epoch
 
     # --- Under the lock --------------------------------------------------------------
 
@@ -315,6 +331,8 @@ class Membership:
             if node not in nodes:
                 shard.missed.setdefault(node, set())
                 shard.unchecked.discard(node)
+                if self.status[node] == UP:
+                    self.status[node] = RECOVERING
         shard.in_sync = tuple(nodes)
         self.epoch += 1
         shard.changed = self.epoch
@@ -327,8 +345,8 @@ class Membership:
         for shard in shards:
             shard.derive(self.status, self._saved_epoch, self.min_in_sync)
 
-    def _snapshot(self) -> SavedState:
-        return SavedState(
+    def _state_record(self) -> SaveState:
+        state = SavedState(
             epoch=self.epoch,
             fence=self.fence,
             clean=self.clean,
@@ -342,6 +360,7 @@ class Membership:
                 if shard.lost or shard.in_sync != shard.replicas
             ),
         )
+        return SaveState(self.epoch, self.fence, msgspec.json.encode(state))
 
 
 def _listed(nodes: tuple[NodeId, ...]) -> str:

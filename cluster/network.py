@@ -45,6 +45,22 @@ class Node(Protocol):
         """Answer one message, or something staged; raise Refused if nothing was done."""
 
 
+class Driver(Protocol):
+    """What runs operations: live in the caller's thread, or in a simulator's time."""
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end, under no lock."""
+
+    def run_key(self, key: str, operation: Operation[T]) -> T:
+        """Run an operation to its end, under its key's lock."""
+
+    def drain(self) -> None:
+        """Wait until everything spawned so far has run."""
+
+    def close(self) -> None:
+        """Finish the background work and take no more."""
+
+
 class LiveDriver:
     """Drives operations over nodes in this process.
 

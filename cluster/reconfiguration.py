@@ -20,6 +20,7 @@ from cluster.repair import (
     check_members,
     expire_records,
     purge_tombstones,
+    settle_all,
 )
 from cluster.reports import waiting_for
 from cluster.shard import DOWN, RECOVERING, UP, ShardState
@@ -157,6 +158,11 @@ class Reconfiguration:
         yield from self._save()
         for shard in cluster.shards.values():
             yield from check_members(cluster, shard, self._settle)
+        for node, status in tuple(cluster.status.items()):
+            if status == UP and any(
+                node not in s.sources for s in cluster.shards_of(node)
+            ):
+                cluster.set_status(node, RECOVERING)
         yield from self._catch_up_all()
 
     def _recover(self, node: NodeId, accept_loss: bool) -> Operation[Recovery]:
@@ -190,6 +196,7 @@ class Reconfiguration:
         for shard in cluster.shards.values():
             yield from check_members(cluster, shard, self._settle)
         yield from self._catch_up_all()
+        yield from settle_all(cluster, self._settle)
         expired = yield from expire_records(cluster, self._expire)
         if expired:
             self._events.record("expired", f"{expired} expired keys were buried")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from cluster.membership import Membership
-from cluster.shard import DOWN, RECOVERING, UP, ShardState
+from cluster.shard import DOWN, ShardState
 from models import (
     Answers,
     Ask,
@@ -64,12 +64,9 @@ def catch_up(
     Where no in-sync member is up to copy from, the node waits (`waiting_for` says on
     whom) and this is run again when one returns.
     """
-    complete = True
     for shard in cluster.shards_of(node):
-        done = yield from _catch_up_shard(cluster, shard, node, settle, progress)
-        complete = complete and done
-    if complete and cluster.status[node] == RECOVERING:
-        cluster.set_status(node, UP)
+        yield from _catch_up_shard(cluster, shard, node, settle, progress)
+    complete = cluster.promote(node)
     yield from cluster.save()
     return complete
 
@@ -227,17 +224,27 @@ def purge_tombstones(cluster: Membership, before_ms: int) -> Operation[int]:
     listed: Answers = yield Ask(cluster.live, Tombstones(before_ms))
     if not any(_common(cluster, listed.answered).values()):
         return 0
-    cluster.raise_fence()
+    state = cluster.raise_fence()
     yield Barrier()
-    state = cluster.unsaved()
-    assert state is not None, "a raised fence is always a change to save"
     fenced: Answers = yield Ask(cluster.live, state)
     held = {n: listed.answered[n] for n in fenced.answered if n in listed.answered}
     purged = 0
     for replicas, versions in _common(cluster, held).items():
-        yield Ask(replicas, Purge(versions, cluster.epoch))
+        answers: Answers = yield Ask(replicas, Purge(versions, cluster.epoch))
+        if len(answers.answered) < len(replicas):  # some may still hold them
+            cluster.shards[replicas].unsettled.update(versions)
         purged += len(versions)
     return purged
+
+
+def settle_all(cluster: Membership, settle: KeyOperation) -> Operation[None]:
+    """Settle what no client has asked for since it became unsettled."""
+    for shard in cluster.shards.values():
+        for key in sorted(shard.unsettled):
+            try:
+                yield Exclusive(key, settle(key))
+            except StoreError:
+                break  # its shard cannot be written now: next time
 
 
 def _common(

@@ -18,6 +18,7 @@ Every operation here runs under its key's lock.
 from __future__ import annotations
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from models import (
     Answers,
@@ -174,12 +175,23 @@ def _replicate(view: View[S], shard: S, record: Record) -> Operation[WriteOutcom
     The shard must be writable. Members that do not confirm leave the in-sync set, and
     that is durable, before this returns (design: an old copy is never taken for truth).
     """
-    targets = shard.targets
-    try:
-        answers: Answers = yield Ask(targets, Put((record,), view.epoch))
-    except BaseException:  # abandoned half-way: nobody knows who has it
+    while True:
+        targets = shard.targets
+        try:
+            answers: Answers = yield Ask(targets, Put((record,), view.epoch))
+        except BaseException:  # abandoned half-way: nobody knows who has it
+            shard.unsettled.add(record.key)
+            raise
+        newer = [
+            version for version in answers.answered.values() if version is not None
+        ]
+        if not newer:
+            break
+        # A message of an operation that was given up, or of a process that was killed,
+        # came late and is ahead of our clock: go above it.
         shard.unsettled.add(record.key)
-        raise
+        view.observe(max(newer))
+        record = replace(record, version=view.next_version())
     confirmed = tuple(answers.answered)
     if len(confirmed) < len(shard.replicas) or targets is not shard.targets:
         if not confirmed and not answers.silent:

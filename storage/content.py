@@ -53,11 +53,18 @@ class Content:
         bucket = self._buckets.get(key_token(key) >> BUCKET_SHIFT)
         return bucket.records.get(key) if bucket is not None else None
 
-    def put_many(self, records: Iterable[Record]) -> None:
-        """Keep each record that is newer than what is held for its key."""
+    def put_many(self, records: Iterable[Record]) -> Version | None:
+        """Keep each record that is newer than what is held for its key.
+
+        Returns the highest version held that kept one of them out, None if none did.
+        """
+        newest: Version | None = None
         with self._lock:
             for record in records:
-                self._put(record)
+                held = self._put(record)
+                if held is not None and (newest is None or held > newest):
+                    newest = held
+        return newest
 
     def purge(self, versions: Mapping[str, Version]) -> None:
         """Forget each record whose version is exactly the one named."""
@@ -144,7 +151,7 @@ class Content:
                     found.append(record)
             return found
 
-    def _put(self, record: Record) -> None:
+    def _put(self, record: Record) -> Version | None:
         key, version, value = record.key, record.version, record.value
         index = key_token(key) >> BUCKET_SHIFT
         bucket = self._buckets.get(index)
@@ -155,7 +162,7 @@ class Content:
         if held is None:
             self._unsorted.append(key)
         elif held.version >= version:
-            return
+            return held.version if held.version > version else None
         else:
             change ^= record_digest(key, held.version)
             self._uncount(held)
@@ -164,11 +171,12 @@ class Content:
         self._partition_digests[index // BUCKETS_PER_PARTITION] ^= change
         if value is None:
             self.tombstones[key] = version
-            return
+            return None
         self.key_count += 1
         self.size_bytes += len(value) + len(key)
         if record.expires_at_ms:
             self.expiring[key] = record.expires_at_ms
+        return None
 
     def _remove(self, key: str) -> None:
         index = key_token(key) >> BUCKET_SHIFT
