@@ -237,12 +237,19 @@ def purge_tombstones(cluster: Membership, before_ms: int) -> Operation[int]:
     return purged
 
 
+def _settle_if_unsettled(
+    shard: ShardState, key: str, settle: KeyOperation
+) -> Operation[None]:
+    if key in shard.unsettled:
+        yield from settle(key)
+
+
 def settle_all(cluster: Membership, settle: KeyOperation) -> Operation[None]:
     """Settle what no client has asked for since it became unsettled."""
     for shard in cluster.shards.values():
         for key in sorted(shard.unsettled):
             try:
-                yield Exclusive(key, settle(key))
+                yield Exclusive(key, _settle_if_unsettled(shard, key, settle))
             except StoreError:
                 break  # its shard cannot be written now: next time
 

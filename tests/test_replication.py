@@ -36,7 +36,7 @@ class Replication(unittest.TestCase):
         self.assertEqual(sum(node.keys for node in self.store.nodes()), 2)
 
     def test_every_value_that_json_can_say_comes_back_as_it_was(self):
-        values = [
+        values: list[object] = [
             None,
             True,
             0,
@@ -175,7 +175,8 @@ class Restart(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        self.options = {"storage": "sqlite", "data_dir": Path(folder.name) / "data"}
+        self.data_dir = Path(folder.name) / "data"
+        self.options = {"storage": "sqlite", "data_dir": self.data_dir}
 
     def open(self, **options):
         return open_manager(**{**self.options, **options})
@@ -243,7 +244,7 @@ class Restart(unittest.TestCase):
         with self.open() as store:
             for key, value in PAIRS.items():
                 store.write(key, value)
-        for file in self.options["data_dir"].glob("node-1.db*"):
+        for file in self.data_dir.glob("node-1.db*"):
             file.unlink()
 
         with self.open() as store:
