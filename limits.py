@@ -70,6 +70,7 @@ def check_ttl(seconds: float) -> int:
         )
     if not 0 < seconds <= TTL_SECONDS_MAX:  # NaN fails this too
         raise InvalidRequest(
-            f"ttl is above 0 and at most {TTL_SECONDS_MAX:.0f} seconds (got {seconds})"
+            f"ttl is above 0 and at most {TTL_SECONDS_MAX:.0f} seconds "
+            f"(got {float(seconds) if abs(seconds) < 1e300 else 'far more'})"
         )
     return max(1, math.ceil(seconds * 1000))

@@ -97,8 +97,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size_bytes(self) -> int:
-        """The length of key and value, bookkeeping left out."""
-        return len(self.key) + len(self.value or b"")
+        """Bytes of key and value, bookkeeping left out."""
+        key = self.key
+        key_bytes = len(key) if key.isascii() else len(key.encode())
+        return key_bytes + len(self.value or b"")
 
 
 # --- What a node is asked (ReplicaNode.handle) ---------------------------------------

@@ -128,11 +128,13 @@ class ReplicaNode:
         return self.storage.get(message.key)
 
     def _put(self, message: Put) -> Any:
-        self._check_fence(message.epoch)
+        if message.epoch < self._fence:
+            raise Refused(f"the message is of an old epoch (fence={self._fence})")
         return self.storage.put_many(message.records)
 
     def _purge(self, message: Purge) -> Any:
-        self._check_fence(message.epoch)
+        if message.epoch < self._fence:
+            raise Refused(f"the message is of an old epoch (fence={self._fence})")
         return self.storage.purge(message.versions)
 
     def _save_state(self, message: SaveState) -> Any:
@@ -166,10 +168,6 @@ class ReplicaNode:
     def _expired(self, message: Expired) -> list[str]:
         held = list(self.storage.content.expiring.items())
         return [key for key, expires_at_ms in held if expires_at_ms <= message.now_ms]
-
-    def _check_fence(self, epoch: int) -> None:
-        if epoch < self._fence:
-            raise Refused(f"a message of an old epoch ({epoch}, fence={self._fence})")
 
 
 _HANDLERS: dict[type, Callable[[ReplicaNode, Any], Any]] = {
@@ -230,8 +228,6 @@ class ReplicationManager:
         self._level = settings.consistency
         self._value_bytes_max = settings.max_value_bytes
 
-    # --- Keys ------------------------------------------------------------------------
-
     def write(
         self,
         key: str,
@@ -289,8 +285,6 @@ class ReplicationManager:
         check_key(key)
         return self._driver.run(locate(self.cluster, key))
 
-    # --- Nodes -----------------------------------------------------------------------
-
     def fail(self, node_id: NodeId, mode: str = STOP) -> NodeInfo:
         """Take a node down. Mode `stop` keeps its storage, `wipe` loses that too."""
         self._driver.run(self.change.fail(node_id, mode))
@@ -339,8 +333,6 @@ class ReplicationManager:
         shards = self.cluster.shards.values()
         enough = self.settings.min_in_sync
         return all(shard.sources and len(shard.members) >= enough for shard in shards)
-
-    # --- The whole -------------------------------------------------------------------
 
     def start(self) -> None:
         """Reconcile what the last process left, then begin the background upkeep."""

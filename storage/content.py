@@ -61,9 +61,26 @@ class Content:
         newest: Version | None = None
         with self._lock:
             for record in records:
-                held = self._put(record)
-                if held is not None and (newest is None or held > newest):
-                    newest = held
+                key = record.key
+                index = key_token(key) >> BUCKET_SHIFT
+                bucket = self._buckets.get(index)
+                if bucket is None:
+                    bucket = self._buckets[index] = _Bucket()
+                change = record_digest(key, record.version)
+                held = bucket.records.get(key)
+                if held is None:
+                    self._unsorted.append(key)
+                elif held.version < record.version:
+                    change ^= record_digest(key, held.version)
+                    self._uncount(held)
+                else:
+                    if held.version > record.version:
+                        newest = max(held.version, newest or held.version)
+                    continue
+                bucket.records[key] = record
+                bucket.digest ^= change
+                self._partition_digests[index // BUCKETS_PER_PARTITION] ^= change
+                self._count(record)
         return newest
 
     def purge(self, versions: Mapping[str, Version]) -> None:
@@ -151,33 +168,6 @@ class Content:
                     found.append(record)
             return found
 
-    def _put(self, record: Record) -> Version | None:
-        key, version, value = record.key, record.version, record.value
-        index = key_token(key) >> BUCKET_SHIFT
-        bucket = self._buckets.get(index)
-        if bucket is None:
-            bucket = self._buckets[index] = _Bucket()
-        held = bucket.records.get(key)
-        change = record_digest(key, version)
-        if held is None:
-            self._unsorted.append(key)
-        elif held.version >= version:
-            return held.version if held.version > version else None
-        else:
-            change ^= record_digest(key, held.version)
-            self._uncount(held)
-        bucket.records[key] = record
-        bucket.digest ^= change
-        self._partition_digests[index // BUCKETS_PER_PARTITION] ^= change
-        if value is None:
-            self.tombstones[key] = version
-            return None
-        self.key_count += 1
-        self.size_bytes += len(value) + len(key)
-        if record.expires_at_ms:
-            self.expiring[key] = record.expires_at_ms
-        return None
-
     def _remove(self, key: str) -> None:
         index = key_token(key) >> BUCKET_SHIFT
         bucket = self._buckets[index]
@@ -191,12 +181,21 @@ class Content:
         self._sort()
         self._sorted.discard(key)
 
+    def _count(self, record: Record) -> None:
+        if record.value is None:
+            self.tombstones[record.key] = record.version
+            return
+        self.key_count += 1
+        self.size_bytes += record.size_bytes
+        if record.expires_at_ms:
+            self.expiring[record.key] = record.expires_at_ms
+
     def _uncount(self, record: Record) -> None:
         if record.value is None:
             del self.tombstones[record.key]
             return
         self.key_count -= 1
-        self.size_bytes -= len(record.value) + len(record.key)
+        self.size_bytes -= record.size_bytes
         if record.expires_at_ms:
             del self.expiring[record.key]
 
