@@ -31,7 +31,7 @@ from cluster.network import Driver, LiveDriver
 from cluster.placement import PLACEMENTS
 from cluster.reconfiguration import STOP, Reconfiguration
 from cluster.reports import stale_keys, waiting_for
-from cluster.shard import LayoutMismatch, SavedState, ShardState
+from cluster.shard import Layout, LayoutMismatch, SavedState, ShardState
 from cluster.upkeep import Upkeep
 from config import Settings
 from db import Storage, open_storage
@@ -274,6 +274,7 @@ class ReplicationManager:
             list_keys(
                 self.cluster,
                 partial(self.protocol.settle, self.cluster),
+                partial(self.protocol.expire, self.cluster),
                 prefix=prefix,
                 after=after,
                 limit=limit,
@@ -412,7 +413,7 @@ def restore_cluster(
     settings: Settings, nodes: Mapping[NodeId, ReplicaNode], clock: HybridClock
 ) -> Membership:
     """The cluster as the newest state record at the nodes has it, or a new one."""
-    layout = f"{settings.placement} nodes={settings.nodes} factor={settings.replicas_of_a_key}"
+    layout = Layout(settings.placement, tuple(nodes), settings.replication_factor)
     assignment = PLACEMENTS[settings.placement](
         tuple(nodes), settings.replication_factor
     )
@@ -434,8 +435,8 @@ def restore_cluster(
             cluster.restore(saved)
         except LayoutMismatch as error:
             raise SettingsMismatch(
-                f"the data in {settings.data_dir} were written with another layout "
-                f"({error}; now {layout}): use those settings, or another data_dir"
+                f"the data in {settings.data_dir} were written with {error}, not {layout}: "
+                "use those settings, or another --data-dir"
             ) from error
     return cluster
 

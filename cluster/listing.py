@@ -6,11 +6,9 @@ neither what a stale copy still holds nor a key twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from cluster.membership import Membership
 from cluster.placement import partition_of
+from cluster.repair import KeyOperation
 from cluster.shard import DOWN
 from models import (
     Answers,
@@ -32,7 +30,8 @@ from models import (
 
 def list_keys(
     cluster: Membership,
-    settle: Callable[[str], Operation[Any]],
+    settle: KeyOperation,
+    expire: KeyOperation,
     *,
     prefix: str,
     after: str,
@@ -43,30 +42,23 @@ def list_keys(
     Unavailable if some shard cannot be read: a page is never silently partial. Keys
     that are written while pages are fetched may or may not be listed.
     """
-    yield from _prepare(cluster, settle, prefix)
+    for shard in cluster.shards.values():
+        for key in sorted(shard.unsettled):
+            if key.startswith(prefix):
+                yield Exclusive(key, settle(key))
     found: list[KeyInfo] = []
     cursor: str | None = after
     while cursor is not None and len(found) <= limit:
         records, cursor = yield from _scan(cluster, prefix, cursor, limit + 1)
         now_ms = cluster.now_ms()
-        found += [KeyInfo(r.key, r.version.text) for r in records if r.is_live(now_ms)]
+        for record in records:
+            if record.is_live(now_ms):
+                found.append(KeyInfo(record.key, record.version.text))
+            elif record.value is not None:  # its end is shown by its absence: bury it
+                yield Exclusive(record.key, expire(record.key))
     more = len(found) > limit
     page = tuple(found[:limit])
     return KeyPage(page, page[-1].key if more else None)
-
-
-def _prepare(
-    cluster: Membership, settle: Callable[[str], Operation[Any]], prefix: str
-) -> Operation[None]:
-    """Settle what is unsettled and make every shard readable."""
-    for shard in cluster.shards.values():
-        for key in sorted(shard.unsettled):
-            if key.startswith(prefix):
-                yield Exclusive(key, settle(key))
-        if not shard.readable:
-            cluster.evict_absent(shard, unchecked_only=True)
-            if not shard.sources or not (yield from cluster.save()):
-                raise Unavailable(cluster.explain(shard))
 
 
 def _scan(
@@ -76,22 +68,27 @@ def _scan(
 
     The second is None where there are no more.
     """
-    asked = sorted(
-        {shard.sources[0] for shard in cluster.shards.values() if shard.sources}
-    )
+    owners = {replicas: shard.sources[:1] for replicas, shard in cluster.shards.items()}
+    asked = sorted({node for owner in owners.values() for node in owner})
     answers: Answers = yield Ask(tuple(asked), Scan(prefix, after, limit))
+    for replicas, shard in cluster.shards.items():
+        owner = owners[replicas]
+        if (
+            not owner
+            or owner[0] not in answers.answered
+            or owner[0] not in shard.sources
+        ):
+            raise Unavailable(cluster.explain(shard))
     full = [page[-1].key for page in answers.answered.values() if len(page) == limit]
     complete_to = min(full, default=None)
-    found: dict[str, Record] = {}
-    for node, page in answers.answered.items():
-        for record in page:
-            if cluster.shard(record.key).sources[:1] == (node,):
-                found[record.key] = record
-    for shard in cluster.shards.values():
-        if not shard.sources or shard.sources[0] not in answers.answered:
-            raise Unavailable(cluster.explain(shard))
-    keys = sorted(k for k in found if complete_to is None or k <= complete_to)
-    return [found[key] for key in keys], complete_to
+    found = {
+        record.key: record
+        for node, page in answers.answered.items()
+        for record in page
+        if owners[cluster.shard(record.key).replicas] == (node,)
+        and (complete_to is None or record.key <= complete_to)
+    }
+    return [found[key] for key in sorted(found)], complete_to
 
 
 def locate(cluster: Membership, key: str) -> Operation[Location]:

@@ -23,6 +23,7 @@ from cluster.shard import (
     DOWN,
     RECOVERING,
     UP,
+    Layout,
     LayoutMismatch,
     SavedShard,
     SavedState,
@@ -35,9 +36,10 @@ from models import (
     NodeNotFound,
     Operation,
     SaveState,
-    Version,
     key_token,
 )
+
+PROCESS_SHIFT = 32  # an epoch is the number of the process, then of the change in it
 
 
 class Membership:
@@ -46,7 +48,7 @@ class Membership:
     def __init__(
         self,
         assignment: Assignment,
-        layout: str,
+        layout: Layout,
         identities: dict[NodeId, str],
         clock: HybridClock,
         *,
@@ -59,6 +61,7 @@ class Membership:
         self.clean = False
         self.status: dict[NodeId, str] = dict.fromkeys(identities, UP)
         self.identity = dict(identities)
+        self.observe = clock.observe
         self.now_ms = clock.now_ms
         self.next_version = clock.next_version
         self.layout = layout
@@ -81,22 +84,11 @@ class Membership:
         """The shard of a key."""
         return self._by_partition[key_token(key) >> PARTITION_SHIFT]
 
-    def observe(self, version: Version) -> None:
-        """Make later versions greater than this one."""
-        self._clock.observe(version)
-
-    def evict_absent(self, shard: ShardState, *, unchecked_only: bool) -> None:
-        """Take down members out of the in-sync set, unless too few would be left."""
+    def evict_absent(self, shard: ShardState) -> None:
+        """Take down members out of the in-sync set, unless it would become too small."""
         with self._lock:
-            staying = tuple(
-                node
-                for node in shard.in_sync
-                if self.status[node] != DOWN
-                or (unchecked_only and node not in shard.unchecked)
-            )
-            enough = 1 if unchecked_only else self.min_in_sync
-            if len(shard.members) >= enough and staying != shard.in_sync:
-                self._set_in_sync(shard, staying)
+            if len(shard.members) >= self.min_in_sync:
+                self._evict(shard, [n for n in shard.in_sync if self.status[n] == DOWN])
 
     def conclude(
         self, shard: ShardState, key: str, confirmed: tuple[NodeId, ...]
@@ -117,19 +109,26 @@ class Membership:
             return True
 
     def save(self) -> Operation[bool]:
-        """Make what changed durable at a majority of the live nodes; False if it is not.
+        """Make what changed durable; False if too few nodes confirmed it.
 
-        Failed nodes are asked too: a node that was failed on purpose still keeps state
-        records, so that it is known to be failed after a restart even if all are.
+        A majority of the nodes that are up must, and a member of each shard that
+        changed. Failed nodes are asked too: one that was failed on purpose still keeps
+        state records, so that it is known to be failed even if all are.
         """
         while (state := self.unsaved()) is not None:
             answers: Answers = yield Ask(tuple(self.status), state)
-            live = self.live or tuple(answers.answered)
-            kept = sum(node in answers.answered for node in live)
-            if kept == 0 or 2 * kept <= len(live):
+            if not self._is_kept_by(set(answers.answered)):
                 return False
             self.mark_saved(state.epoch)
         return True
+
+    def _is_kept_by(self, nodes: set[NodeId]) -> bool:
+        up = {node for node, status in self.status.items() if status == UP}
+        voters = up or set(self.live) or nodes
+        changed = [s for s in self.shards.values() if s.changed > self._saved_epoch]
+        return 2 * len(nodes & voters) > len(voters) and all(
+            nodes.intersection(shard.members or nodes) for shard in changed
+        )
 
     def unsaved(self) -> SaveState | None:
         """The state record to save, or None if the last change is saved."""
@@ -222,29 +221,10 @@ class Membership:
             lost = [shard for shard in self.shards_of(node) if shard.lost]
             for shard in lost:
                 shard.lost = False
-                shard.unsettled.clear()
                 shard.missed = {n: None for n in shard.replicas if n != node}
                 self._set_in_sync(shard, (node,))
                 shard.missed = {n: None for n in shard.replicas if n != node}
             return lost
-
-    def begin_copy(self, shard: ShardState, node: NodeId) -> None:
-        """From now on, note whether the node misses a write of this shard."""
-        with self._lock:
-            shard.dirty.discard(node)
-
-    def note_stale(self, shard: ShardState, node: NodeId, keys: set[str]) -> None:
-        """What the node lacks, found by comparing where no notes had been kept."""
-        with self._lock:
-            if shard.missed.get(node, ()) is None:
-                shard.missed[node] = keys
-
-    def copied(self, shard: ShardState, node: NodeId, keys: Iterable[str]) -> None:
-        """The node has what the members have of these keys."""
-        with self._lock:
-            notes = shard.missed.get(node)
-            if notes is not None:
-                notes.difference_update(keys)
 
     def promote(self, node: NodeId) -> bool:
         """The node is up if it is recovering and serves every shard of its own."""
@@ -272,6 +252,14 @@ class Membership:
             self._derive((shard,))
             return True
 
+    def evict_uncompared(self, shard: ShardState, agreed: Iterable[NodeId]) -> None:
+        """Members whose copies could not be compared with `agreed` leave the set.
+
+        After a kill such a member may lack, or alone hold, what the others will show.
+        """
+        with self._lock:
+            self._evict(shard, [n for n in shard.unchecked if n not in agreed])
+
     def mark_checked(self, shard: ShardState, nodes: Iterable[NodeId]) -> None:
         """The copies of these members were compared and agree."""
         with self._lock:
@@ -294,9 +282,10 @@ class Membership:
         Raises LayoutMismatch if the record is of another placement.
         """
         if saved.layout != self.layout:
-            raise LayoutMismatch(saved.layout)
+            raise LayoutMismatch(str(saved.layout))
         with self._lock:
-            self.epoch = saved.epoch + 1
+            # Above every epoch of that process, saved or not.
+            self.epoch = ((saved.epoch >> PROCESS_SHIFT) + 1) << PROCESS_SHIFT
             self.fence = saved.fence
             self.status.update(saved.status)
             self.identity.update(saved.identity)
@@ -318,12 +307,19 @@ class Membership:
         Not clean is how a process begins; its fence keeps out what an earlier one sent.
         """
         with self._lock:
-            self.clean = clean and not any(s.unsettled for s in self.shards.values())
+            self.clean = clean and not any(
+                shard.unsettled or shard.unchecked for shard in self.shards.values()
+            )
             self.epoch += 1
             if not clean:
                 self.fence = self.epoch
 
     # --- Under the lock --------------------------------------------------------------
+
+    def _evict(self, shard: ShardState, nodes: Sequence[NodeId]) -> None:
+        staying = tuple(node for node in shard.in_sync if node not in nodes)
+        if staying and staying != shard.in_sync:
+            self._set_in_sync(shard, staying)
 
     def _set_in_sync(self, shard: ShardState, nodes: Sequence[NodeId]) -> None:
         assert nodes, f"an in-sync set must not become empty (shard={shard.replicas})"

@@ -96,9 +96,11 @@ class LiveDriver:
                 elif kind is Barrier:
                     self._wait_for_key_operations()
                     need = operation.send(None)
-                else:
+                elif kind is Spawn:
                     self._spawn(need)
                     need = operation.send(None)
+                else:
+                    raise TypeError(f"an operation needs what no driver has: {need!r}")
         except StopIteration as stop:
             outcome: T = stop.value
             return outcome
@@ -182,16 +184,20 @@ class LiveDriver:
                 pass
 
     def _spawn(self, spawn: Spawn) -> None:
+        """Hand it to the background thread, or give it up: then its key stays unsettled."""
         with self._worker_lock:
             if self._worker is None and not self._closed:
                 self._worker = threading.Thread(
                     target=self._work, name="kv-background", daemon=True
                 )
                 self._worker.start()
-        try:
-            self._backlog.put_nowait(spawn)
-        except queue.Full:  # its key stays unsettled: the next operation on it settles
-            spawn.operation.close()
+            try:
+                if not self._closed:
+                    self._backlog.put_nowait(spawn)
+                    return
+            except queue.Full:
+                log.warning("background work is behind; some is put off")
+        spawn.operation.close()
 
     def _work(self) -> None:
         while (spawn := self._backlog.get()) is not None:

@@ -129,6 +129,10 @@ class Reconfiguration:
 
     def stop(self) -> Operation[None]:
         """Note that the process ends in good order."""
+        yield Barrier()
+        for member in self._members.values():
+            member.stop()
+        yield Barrier()
         self._cluster.mark_clean(clean=True)
         yield from self._cluster.save()
 
@@ -172,9 +176,11 @@ class Reconfiguration:
         with self._transition:
             if cluster.status[node] == DOWN:
                 self._members[node].start()
-                cluster.identity[node] = self._members[node].identity
+                if cluster.identity[node] != self._members[node].identity:
+                    cluster.forget_copy(node, self._members[node].identity)
                 cluster.set_status(node, RECOVERING)
                 self._events.record("recovery_began", f"node {node} is back", node)
+        yield Barrier()  # writes that chose their targets without the node have ended
         if accept_loss:
             accepted = cluster.accept_loss(node)
             if accepted:
@@ -184,7 +190,6 @@ class Reconfiguration:
                     node,
                 )
         yield from self._save()
-        yield Barrier()  # writes that chose their targets without the node have ended
         if cluster.status[node] != UP or accept_loss:
             yield from self._catch_up(node, progress)
         yield from self._catch_up_all()
@@ -207,6 +212,8 @@ class Reconfiguration:
             )
 
     def _catch_up_all(self) -> Operation[None]:
+        if RECOVERING in self._cluster.status.values():
+            yield Barrier()
         for node, status in tuple(self._cluster.status.items()):
             if status == RECOVERING:
                 yield from self._catch_up(node, Progress())

@@ -87,7 +87,7 @@ def _catch_up_shard(
         if not shard.sources:
             return False
         source = shard.sources[0]
-        cluster.begin_copy(shard, node)
+        shard.begin_copy(node)
         try:
             yield from _copy(cluster, shard, source, node, settle, progress)
         except CopyInterrupted:
@@ -103,7 +103,11 @@ def _catch_up_shard(
 def check_members(
     cluster: Membership, shard: ShardState, settle: KeyOperation
 ) -> Operation[None]:
-    """Compare the live members of a shard, settle what differs, and let them serve."""
+    """Compare the live members of a shard, settle what differs, and let them serve.
+
+    If none serves yet, as after a kill, members that cannot be compared leave the set
+    before the others do.
+    """
     members = shard.members
     if not members or not shard.unchecked.intersection(members):
         return
@@ -119,6 +123,10 @@ def check_members(
         except (CopyInterrupted, StoreError):
             continue  # stays unchecked, and is compared when it comes back
         agreed.append(member)
+    if not shard.sources:
+        cluster.evict_uncompared(shard, agreed)
+        if not (yield from cluster.save()):
+            return
     cluster.mark_checked(shard, agreed)
 
 
@@ -152,7 +160,7 @@ def _copy(
         old = yield from _ask(target, Fetch(keys))
         records: tuple[Record, ...] = tuple(found.values())
         yield from _ask(target, Put(records, epoch))
-        cluster.copied(shard, target, keys)
+        shard.copied(target, keys)
         _count(progress, records, old)
 
 

@@ -38,6 +38,6 @@ def stale_keys(cluster: Membership, node: NodeId, compare: Compare) -> int:
         notes = shard.missed.get(node)
         if notes is None:
             notes = compare(shard, shard.in_sync[0])
-            cluster.note_stale(shard, node, notes)
+            shard.note_stale(node, notes)
         count += len(notes)
     return count

@@ -6,6 +6,8 @@ read are tuples derived from them. Also here: the form in which they are saved.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from models import NodeId
@@ -27,13 +29,28 @@ class SavedShard(msgspec.Struct, frozen=True):
     lost: bool
 
 
+class Layout(msgspec.Struct, frozen=True):
+    """Which keys go where: the in-sync sets belong to one layout."""
+
+    placement: str
+    nodes: tuple[NodeId, ...]
+    replication_factor: int
+
+    def __str__(self) -> str:
+        """As a person would give it in settings."""
+        return (
+            f"--placement {self.placement} --nodes {len(self.nodes)} "
+            f"--replication-factor {self.replication_factor}"
+        )
+
+
 class SavedState(msgspec.Struct, frozen=True):
     """The state record: what the manager alone knows, as each node keeps it."""
 
     epoch: int
     fence: int
     clean: bool  # the process ended in good order, with no key unsettled
-    layout: str  # the placement that the in-sync sets belong to
+    layout: Layout
     clock: int  # every version made so far is below this one
     status: dict[NodeId, str]
     identity: dict[NodeId, str]  # the storage that each node had
@@ -57,7 +74,6 @@ class ShardState:
         "members",
         "missed",
         "partitions",
-        "readable",
         "replicas",
         "sources",
         "targets",
@@ -80,7 +96,23 @@ class ShardState:
         self.sources: tuple[NodeId, ...] = ()
         self.targets: tuple[NodeId, ...] = ()
         self.writable = False
-        self.readable = False
+
+    # These three need no lock: each is one step on a set that only grows or shrinks.
+
+    def begin_copy(self, node: NodeId) -> None:
+        """From now on, note whether the node misses a write of this shard."""
+        self.dirty.discard(node)
+
+    def copied(self, node: NodeId, keys: Iterable[str]) -> None:
+        """The node has what the members have of these keys."""
+        notes = self.missed.get(node)
+        if notes is not None:
+            notes.difference_update(keys)
+
+    def note_stale(self, node: NodeId, keys: set[str]) -> None:
+        """What the node lacks, found by comparing where no notes had been kept."""
+        if self.missed.get(node, ()) is None:
+            self.missed[node] = keys
 
     def derive(
         self, status: dict[NodeId, str], saved_epoch: int, min_in_sync: int
@@ -97,6 +129,3 @@ class ShardState:
         self.sources = tuple(n for n in self.members if n not in self.unchecked)
         enough = len(self.members) >= min_in_sync
         self.writable = saved and enough and not absent and bool(self.sources)
-        self.readable = saved and bool(self.sources)
-        if self.readable and absent and not self.unchecked.isdisjoint(absent):
-            self.readable = False

@@ -62,10 +62,6 @@ class Shard(Protocol):
         """False if a member must leave, or a change be saved, before a write is sent."""
 
     @property
-    def readable(self) -> bool:
-        """False if a member must leave, or a change be saved, before a read."""
-
-    @property
     def unsettled(self) -> set[str]:
         """Keys with a write of unknown outcome."""
 
@@ -96,11 +92,8 @@ class View(Protocol[S]):
     def now_ms(self) -> int:
         """The hybrid time that expiry is decided by; never goes back."""
 
-    def evict_absent(self, shard: S, *, unchecked_only: bool) -> None:
-        """Take down members out of the in-sync set, unless it would become empty.
-
-        `unchecked_only` spares those whose copy is known to equal the others'.
-        """
+    def evict_absent(self, shard: S) -> None:
+        """Take down members out of the in-sync set, unless it would become too small."""
 
     def conclude(self, shard: S, key: str, confirmed: tuple[NodeId, ...]) -> bool:
         """Account for a write that only `confirmed` are known to have.
@@ -123,13 +116,12 @@ class View(Protocol[S]):
 class ReplicationProtocol(ABC):
     """One way to keep the replicas of a key together.
 
-    `levels` are the consistency levels on offer, the default first. With
-    `serialises_keys` the driver lets no two operations on one key overlap.
+    `levels` are the consistency levels on offer, the default first. The driver lets no
+    two operations on one key overlap.
     """
 
     name: ClassVar[str]
     levels: ClassVar[tuple[str, ...]]
-    serialises_keys: ClassVar[bool]
 
     @abstractmethod
     def write(self, view: View[S], intent: Intent) -> Operation[WriteOutcome]:

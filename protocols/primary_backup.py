@@ -50,7 +50,6 @@ class PrimaryBackup(ReplicationProtocol):
 
     name = "primary-backup"
     levels = (LINEARIZABLE, ONE)
-    serialises_keys = True
 
     def write(self, view: View[S], intent: Intent) -> Operation[WriteOutcome]:
         """Write or delete. Unavailable: nothing sent. Uncertain: may show later."""
@@ -63,7 +62,7 @@ class PrimaryBackup(ReplicationProtocol):
         if not shard.sources:
             raise Unavailable(view.explain(shard))
         if intent.condition is not None:
-            current = yield from _current(view, shard, key)
+            current = yield from self._current(view, shard, key)
             check_condition(intent.condition, current, intent, view.now_ms())
         version = view.next_version()
         expires = version.ms + intent.ttl_ms if intent.ttl_ms is not None else 0
@@ -79,12 +78,10 @@ class PrimaryBackup(ReplicationProtocol):
             return (yield from _read_one(view, shard, key))
         if key in shard.unsettled:
             yield from self._settle_first(view, key)
-        if not shard.readable:
-            yield from _make_readable(view, shard)
         silent = False
         for source in shard.sources:
             answers: Answers = yield Ask((source,), Get(key))
-            if answers.answered:
+            if answers.answered and source in shard.sources:  # not wiped meanwhile
                 record = answers.answered[source]
                 break
             silent = silent or bool(answers.silent)
@@ -102,10 +99,11 @@ class PrimaryBackup(ReplicationProtocol):
         shard.unsettled.add(key)  # until the rewrite below is confirmed
         yield from _make_writable(view, shard)
         answers: Answers = yield Ask(shard.members, Get(key))
-        if not answers.answered:
+        held = [r for node, r in answers.answered.items() if node in shard.members]
+        if not held:
             raise Unavailable(view.explain(shard))
-        held = [record for record in answers.answered.values() if record is not None]
-        newest = max(held, key=lambda record: record.version, default=None)
+        records = [record for record in held if record is not None]
+        newest = max(records, key=lambda record: record.version, default=None)
         value, expires = (newest.value, newest.expires_at_ms) if newest else (None, 0)
         record = Record(key, view.next_version(), value, expires)
         yield from _replicate(view, shard, record)
@@ -119,11 +117,24 @@ class PrimaryBackup(ReplicationProtocol):
         if key in shard.unsettled:
             yield from self._settle_first(view, key)
         yield from _make_writable(view, shard)
-        record = yield from _current(view, shard, key)
+        record = yield from _held(view, shard, key)
         if record is None or record.value is None or record.is_live(view.now_ms()):
             return False
         yield from _replicate(view, shard, Record(key, view.next_version(), None))
         return True
+
+    def _current(self, view: View[S], shard: S, key: str) -> Operation[Record | None]:
+        """The record of a settled key; an expired one is buried before it is shown."""
+        record = yield from _held(view, shard, key)
+        if record is None or record.value is None or record.is_live(view.now_ms()):
+            return record
+        try:
+            yield from self.expire(view, key)
+        except Uncertain as error:
+            raise Unavailable(
+                f"cannot bury the expired record, nothing else was done (key={key!r})"
+            ) from error
+        return (yield from _held(view, shard, key))
 
     def _bury(self, view: View[S], shard: S, record: Record) -> Operation[None]:
         """Make an expiry durable before a reader is told of it, then tell."""
@@ -155,6 +166,8 @@ class PrimaryBackup(ReplicationProtocol):
         silent = False
         for target in shard.sources:
             answers: Answers = yield Ask((target,), Put((record,), view.epoch))
+            if answers.answered.get(target) is not None:
+                return (yield from _replicate(view, shard, record))  # goes above it
             if answers.answered:
                 yield Spawn(record.key, self._settle_if_unsettled(view, record.key))
                 missed = tuple(node for node in shard.replicas if node != target)
@@ -175,6 +188,7 @@ def _replicate(view: View[S], shard: S, record: Record) -> Operation[WriteOutcom
     The shard must be writable. Members that do not confirm leave the in-sync set, and
     that is durable, before this returns (design: an old copy is never taken for truth).
     """
+    sent_before = False
     while True:
         targets = shard.targets
         try:
@@ -182,19 +196,21 @@ def _replicate(view: View[S], shard: S, record: Record) -> Operation[WriteOutcom
         except BaseException:  # abandoned half-way: nobody knows who has it
             shard.unsettled.add(record.key)
             raise
-        newer = [
-            version for version in answers.answered.values() if version is not None
-        ]
-        if not newer:
+        newer = None
+        for held in answers.answered.values():
+            if held is not None:
+                newer = max(held, newer or held)
+        if newer is None:
             break
         # A message of an operation that was given up, or of a process that was killed,
         # came late and is ahead of our clock: go above it.
         shard.unsettled.add(record.key)
-        view.observe(max(newer))
+        view.observe(newer)
         record = replace(record, version=view.next_version())
+        sent_before = True
     confirmed = tuple(answers.answered)
     if len(confirmed) < len(shard.replicas) or targets is not shard.targets:
-        if not confirmed and not answers.silent:
+        if not confirmed and not answers.silent and not sent_before:
             raise Unavailable(view.explain(shard))
         shard.unsettled.add(record.key)
         if not view.conclude(shard, record.key, confirmed):
@@ -215,30 +231,18 @@ def _replicate(view: View[S], shard: S, record: Record) -> Operation[WriteOutcom
 
 def _make_writable(view: View[S], shard: S) -> Operation[None]:
     """Let down members leave, and save that, before the first message of a write."""
-    view.evict_absent(shard, unchecked_only=False)
+    view.evict_absent(shard)
     if len(shard.members) < view.min_in_sync:
         raise Unavailable(view.explain(shard))
     if not (yield from view.save()):
         raise Unavailable("cannot write when the cluster's state cannot be saved")
 
 
-def _make_readable(view: View[S], shard: S) -> Operation[None]:
-    """Let down members whose copy was never compared leave before one is shown.
-
-    After a crash such a member may lack, or alone hold, a write of unknown outcome.
-    """
-    if not shard.sources:
-        raise Unavailable(view.explain(shard))
-    view.evict_absent(shard, unchecked_only=True)
-    if not (yield from view.save()):
-        raise Unavailable("cannot read when the cluster's state cannot be saved")
-
-
-def _current(view: View[S], shard: S, key: str) -> Operation[Record | None]:
+def _held(view: View[S], shard: S, key: str) -> Operation[Record | None]:
     """The record of a settled key, from the first member that answers."""
     for source in shard.sources:
         answers: Answers = yield Ask((source,), Get(key))
-        if answers.answered:
+        if answers.answered and source in shard.sources:  # not wiped meanwhile
             record: Record | None = answers.answered[source]
             return record
     raise Unavailable(view.explain(shard))

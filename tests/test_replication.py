@@ -233,7 +233,7 @@ class Restart(unittest.TestCase):
             store.write("key", 1)
 
         with self.assertRaisesRegex(
-            SettingsMismatch, "nodes=3 factor=2.*use those settings"
+            SettingsMismatch, "--nodes 3 --replication-factor 2.*use those"
         ):
             self.open(nodes=5)
 

@@ -1,0 +1,61 @@
+"""What a node keeps its records in: the interface, and what may be wrong with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from models import Record, Staged, Version
+from storage.content import Content
+
+
+class DamagedStorage(Exception):
+    """A file's content fails its checks: set it aside and rebuild from the peers."""
+
+
+class StorageInUse(Exception):
+    """Another process has the file open."""
+
+
+class Storage(ABC):
+    """What a node keeps. One thread at a time; `identity` is new when it is made anew.
+
+    A put, purge or saved state is durable when the call returns, or, if it returns
+    something `Staged`, when the `result()` of that returns. What a put returns, or its
+    `result()`, is None, or the highest version held that kept one of the records out.
+    """
+
+    identity: str
+
+    @abstractmethod
+    def get(self, key: str) -> Record | None:
+        """The record of a key, tombstones included."""
+
+    @abstractmethod
+    def put_many(self, records: Sequence[Record]) -> Staged | Version | None:
+        """Keep each record that is newer than what is held for its key."""
+
+    @abstractmethod
+    def purge(self, versions: Mapping[str, Version]) -> Staged | None:
+        """Forget each record whose version is exactly the one named."""
+
+    @abstractmethod
+    def save_state(self, epoch: int, record: bytes) -> Staged | None:
+        """Keep the cluster's state record unless one of a newer epoch is held."""
+
+    @abstractmethod
+    def load_state(self) -> tuple[int, bytes] | None:
+        """The (epoch, record) saved last, or None."""
+
+    @property
+    @abstractmethod
+    def content(self) -> Content:
+        """What is held, to be read only: digests, counts, scans."""
+
+    @abstractmethod
+    def wipe(self) -> None:
+        """Lose everything, the state record too, and take a new identity."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files. Nothing else may be called after."""
