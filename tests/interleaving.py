@@ -93,8 +93,13 @@ class Cluster:
             monotonic=lambda: self.steps / 1000,
         )
         self.view = view
-        faults, self.faults = self.faults, dict.fromkeys(self.faults, 0.0)
-        self.run(self.manager.change.start())
+        faults = self.faults
+        while True:
+            try:
+                self.run(self.manager.change.start())
+                break
+            except StoreError:  # too many messages were lost: the next try is spared
+                self.faults = dict.fromkeys(faults, 0.0)
         self.faults = faults
 
     # --- Driving -----------------------------------------------------------------------

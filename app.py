@@ -1,0 +1,266 @@
+"""The REST service: routes -> ReplicationManager -> JSON.
+
+`create_app(settings)` builds one complete application; a test makes as many as it
+likes. The routes are a table: they are registered from it, and /openapi.json is made
+from it. An error raised anywhere becomes an answer in one place, `_on_error`. Nothing
+here knows how a key is replicated.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from config import Settings
+from models import (
+    KeyNotFound,
+    NodeInfo,
+    NodeNotFound,
+    ReadOutcome,
+    StoreError,
+    Timeout,
+    TooLarge,
+    Unavailable,
+    Uncertain,
+    VersionMismatch,
+    WriteOutcome,
+)
+from replication import ReplicationManager, open_manager
+from web.around import around_routes
+from web.guard import Guard
+from web.openapi import document
+from web.parsing import (
+    Environ,
+    body,
+    delete_condition,
+    is_unchanged,
+    level_of,
+    query_of,
+    write_condition,
+)
+from web.problems import NotJson, failure
+from web.routes import (
+    REQUEST_ID,
+    Call,
+    KeyConverter,
+    Parameter,
+    RequestNames,
+    Route,
+    answer,
+    by_key,
+    json_answer,
+    not_modified,
+)
+from web.shapes import FailBody, NodeList, RecoverBody, WriteBody
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+PROBLEM_JSON = "application/problem+json"
+Headers = list[tuple[str, str]]
+_encode = msgspec.json.Encoder().encode
+log = logging.getLogger(__name__)
+
+
+class StoreApp(Flask):
+    """A Flask application and the store that it serves."""
+
+    def __init__(self, store: ReplicationManager, *, owns_store: bool) -> None:
+        super().__init__(__name__, static_folder=None)
+        self.store = store
+        self._owns_store = owns_store
+        self._name_request = RequestNames()
+
+    def close(self) -> None:
+        """Close the store, if this application opened it."""
+        if self._owns_store:
+            self.store.close()
+
+    def __call__(
+        self, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer one request, with the headers that every answer has."""
+        name = self._name_request(environ)
+
+        def start(status: str, headers: Headers, error: Any = None) -> Any:
+            if not any(header == "Cache-Control" for header, _ in headers):
+                headers.append(("Cache-Control", "no-store"))
+            headers.append(("X-Content-Type-Options", "nosniff"))
+            headers.append(("X-Request-Id", name))
+            return start_response(status, headers, error)
+
+        return self.wsgi_app(environ, start)
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Nothing here is async, so nothing need be asked about it at each request."""
+        return func
+
+
+def create_app(
+    settings: Settings, manager: ReplicationManager | None = None
+) -> StoreApp:
+    """One complete application. Close it: that closes what it opened.
+
+    It serves `manager`, which stays its owner's to close; without one it opens a store
+    as `settings` say, and raises what `open_manager` does.
+    """
+    store = manager or open_manager(settings)
+    app = StoreApp(store, owns_store=manager is None)
+    app.url_map.merge_slashes = False  # a//b is a key
+    app.url_map.converters["key"] = KeyConverter
+    guard = Guard(settings)
+    app.before_request(lambda: guard.check(request.environ))
+    app.register_error_handler(Exception, _on_error)
+    table = routes()
+    described = msgspec.json.encode(document(table, settings))
+    for route in table:
+        app.add_url_rule(
+            route.path,
+            route.name,
+            _view(route, store, described),
+            methods=[route.method],
+        )
+    return app
+
+
+def _view(
+    route: Route, store: ReplicationManager, described: bytes
+) -> Callable[..., Any]:
+    known = tuple(parameter.name for parameter in route.query)
+    handler = route.handler
+
+    def view(**path: Any) -> Any:
+        environ = request.environ
+        call = Call(store, environ, query_of(environ, known), route, described)
+        return handler(call, **path)
+
+    return view
+
+
+# --- The table -----------------------------------------------------------------------
+
+_LEVEL = Parameter("consistency", "the level of this request; absent: the store's own")
+_IF_MATCH = Parameter(
+    "If-Match", 'only if this is the version: "<version>", or * for any'
+)
+_IF_NEW = Parameter("If-None-Match", "*: only if the key does not exist")
+_IF_CHANGED = Parameter(
+    "If-None-Match", '304 if this is still the version: "<version>"'
+)
+_BODY_FAILURES = (TooLarge, NotJson)
+_WRITE_FAILURES = (VersionMismatch, Unavailable, Uncertain)
+_READ_FAILURES = (KeyNotFound, Unavailable, Timeout)
+
+
+def routes() -> tuple[Route, ...]:
+    """Every route. Its handler gets the call and the parts of the path."""
+    write = Route(
+        "POST", "/write", _write, "Create or update a key", WriteOutcome,
+        body=body(WriteBody, '{"key":"greeting","value":"hello"}'),
+        query=(_LEVEL,),
+        headers=(_IF_MATCH, _IF_NEW),
+        failures=(*_WRITE_FAILURES, *_BODY_FAILURES),
+        has_version=True,
+    )  # fmt: skip
+    read = Route(
+        "GET", "/read", _read, "Read a key", ReadOutcome,
+        query=(_LEVEL,),
+        headers=(_IF_CHANGED,),
+        failures=_READ_FAILURES,
+        has_version=True,
+    )  # fmt: skip
+    delete = Route(
+        "DELETE", "/delete", _delete, "Delete a key", WriteOutcome,
+        query=(_LEVEL,),
+        headers=(_IF_MATCH,),
+        failures=(KeyNotFound, *_WRITE_FAILURES),
+    )  # fmt: skip
+    fail = Route(
+        "POST", "/fail/<int:node_id>", _fail, "Take a node down", NodeInfo,
+        body=body(FailBody, '{"mode":"stop"}', optional=True),
+        failures=(NodeNotFound, Uncertain, *_BODY_FAILURES),
+    )  # fmt: skip
+    recover = Route(
+        "POST", "/recover/<int:node_id>", _recover, "Bring a node back, resynced", NodeInfo,
+        body=body(RecoverBody, '{"accept_loss":false}', optional=True),
+        failures=(NodeNotFound, Uncertain, *_BODY_FAILURES),
+    )  # fmt: skip
+    nodes = Route("GET", "/nodes", _nodes, "Every node's state", NodeList)
+    store = (write, *by_key(read), *by_key(delete), fail, recover, nodes)
+    return (*store, *around_routes())
+
+
+# --- The store -----------------------------------------------------------------------
+
+
+def _write(call: Call) -> Response:
+    """The value is kept as the JSON text that was sent."""
+    sent = call.body()
+    outcome = call.store.write(
+        sent.key,
+        sent.value,
+        ttl=sent.ttl,
+        condition=write_condition(call.environ),
+        consistency=level_of(call.query),
+    )
+    return answer(outcome, version=outcome.version)
+
+
+def _read(call: Call, key: str | None = None) -> Response:
+    """The value comes back as it was written, digit for digit."""
+    level = level_of(call.query)
+    outcome = call.store.read(call.key(key), consistency=level)
+    if is_unchanged(call.environ, outcome.version):
+        return not_modified(outcome.version)
+    return answer(outcome, version=outcome.version)
+
+
+def _delete(call: Call, key: str | None = None) -> Response:
+    """A deleted key stays deleted, also on nodes that were down meanwhile."""
+    condition = delete_condition(call.environ)
+    level = level_of(call.query)
+    return answer(
+        call.store.delete(call.key(key), condition=condition, consistency=level)
+    )
+
+
+def _fail(call: Call, node_id: int) -> Response:
+    """Failing a node that is down changes nothing."""
+    return answer(call.store.fail(node_id, call.body().mode))
+
+
+def _recover(call: Call, node_id: int) -> Response:
+    """Answers when the node has caught up, or waits for a peer that is down."""
+    return answer(call.store.recover(node_id, accept_loss=call.body().accept_loss))
+
+
+def _nodes(call: Call) -> Response:
+    """A node is `up`, `down` or `recovering`; only an `up` one serves all its keys."""
+    store = call.store
+    settings = store.settings
+    return answer(
+        NodeList(
+            store.nodes(),
+            settings.replication_factor,
+            settings.protocol,
+            settings.placement,
+        )
+    )
+
+
+# --- Answers -------------------------------------------------------------------------
+
+
+def _on_error(error: Exception) -> Response:
+    """Every error, wherever it was raised, as problem+json."""
+    if not isinstance(error, StoreError | HTTPException):
+        name = request.environ[REQUEST_ID]
+        log.error("request %s (%s) failed", name, request.path, exc_info=error)
+    found = failure(error)
+    document = _encode(found.document)
+    return json_answer(document, found.status, PROBLEM_JSON, found.headers)

@@ -1,0 +1,58 @@
+"""The peer of the routes: Flask on the same server, and nothing behind it.
+
+It parses what a client sends and answers JSON of the same fields and length as the
+store, with the same JSON library; whatever the store is slower by is its own doing.
+`python -m benchmarks.bare_app --port N` serves it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import msgspec
+from flask import Flask, Response, request
+
+from benchmarks.load import HOST, VALUE
+from config import Settings
+from web.server import Server, listen
+
+VERSION = "0123456789abcdef0000"
+GRACE_SECONDS = 3.0  # for requests that run when a stop is asked
+
+
+def create_app() -> Flask:
+    """The two routes of the load, without a store."""
+    app = Flask(__name__)
+
+    @app.post("/write")
+    def write() -> Response:
+        body = msgspec.json.decode(request.get_data())
+        return _answer(key=body["key"], version=VERSION, replicas=[0, 1], missed=[])
+
+    @app.get("/read/<path:key>")
+    def read(key: str) -> Response:
+        return _answer(key=key, value=VALUE, version=VERSION, replicas=[0])
+
+    return app
+
+
+def _answer(**fields: Any) -> Response:
+    return Response(msgspec.json.encode(fields), mimetype="application/json")
+
+
+def main(arguments: list[str]) -> int:
+    """Serve on 127.0.0.1 with as many threads as the store has by default."""
+    parser = argparse.ArgumentParser(prog="bare_app")
+    parser.add_argument("--port", type=int, default=0)
+    chosen = parser.parse_args(arguments)
+    listener = listen(HOST, chosen.port)
+    address = f"http://{HOST}:{listener.getsockname()[1]}"
+    server = Server(create_app(), listener, Settings().threads)
+    server.run(lambda: print(address, flush=True), GRACE_SECONDS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,39 @@
+"""What can be measured, as data. A new measurement is a function and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.figures import Figure
+from benchmarks.inside import measure_memory, measure_operations, measure_recovery
+from benchmarks.options import Options
+from benchmarks.service import measure_routes, measure_startup
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One thing to measure: its name for `--only`, what it is, and what does it."""
+
+    name: str
+    title: str
+    run: Callable[[Options], list[Figure]]
+
+
+CATALOGUE = (
+    Measurement(
+        "routes",
+        "/read and /write over HTTP, as a share of a bare Flask route's rate",
+        measure_routes,
+    ),
+    Measurement(
+        "operations",
+        "write and read in process, memory, in processor time",
+        measure_operations,
+    ),
+    Measurement(
+        "recovery", "recovering a node that missed 1,000 keys", measure_recovery
+    ),
+    Measurement("memory", "memory a key at replication factor 2", measure_memory),
+    Measurement("startup", "from start to first answer", measure_startup),
+)

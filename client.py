@@ -1,0 +1,388 @@
+"""A client of the store's REST API: one file that may be copied, on `requests` alone.
+
+    with Client("http://127.0.0.1:5000") as store:
+        written = store.write("greeting", {"text": "hello"})
+        store.write("greeting", "again", if_version=written.version)
+        store.read("greeting").value
+
+Every failure is a `StoreError` with a `code` and `definite`: True when nothing was done
+and nothing will be, False when it may have happened all the same. Nothing is tried
+again behind the caller's back, since only the caller knows what a second write means.
+
+    StoreError
+    |-- InvalidRequest     the request is wrong and will never succeed: mend it
+    |-- KeyNotFound        the key is absent, or was deleted (`deleted`, `version`)
+    |-- NodeNotFound       no node has this id
+    |-- VersionMismatch    the condition does not hold; `version` is the current one
+    |-- Unavailable        nothing was done: try again later
+    |-- Timeout            a read got no answer: try again
+    |-- Uncertain          a write may or may not have happened (never definite)
+    `-- NoConnection       no server, or none that answered: definite if nothing was sent
+
+A code that is not known here is a plain StoreError.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import TracebackType
+from typing import Any, TypeVar
+
+import requests
+
+D = TypeVar("D")
+_to_json = json.JSONEncoder(
+    allow_nan=False, ensure_ascii=False, separators=(",", ":")
+).encode
+CONNECT_SECONDS_MAX = 5.0
+PAGE = 1_000
+
+
+class StoreError(Exception):
+    """What went wrong; `fields` is the whole problem document (RFC 9457)."""
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str,
+        definite: bool,
+        status: int = 0,
+        fields: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code
+        self.definite = definite
+        self.status = status  # of HTTP; 0 where there was no answer
+        self.fields = dict(fields or {})
+
+    @property
+    def version(self) -> str | None:
+        """The key's current version, where the answer had it."""
+        return self.fields.get("version")
+
+    @property
+    def deleted(self) -> bool:
+        """True if the key was there once and is deleted."""
+        return bool(self.fields.get("deleted"))
+
+
+class InvalidRequest(StoreError):
+    """The request is wrong and will never succeed."""
+
+
+class KeyNotFound(StoreError):
+    """The key has no value."""
+
+
+class NodeNotFound(StoreError):
+    """No node has this id."""
+
+
+class VersionMismatch(StoreError):
+    """The condition of a write or delete does not hold."""
+
+
+class Unavailable(StoreError):
+    """Nothing was done: trying again is safe."""
+
+
+class Timeout(StoreError):
+    """A read was not answered in time: reading again is safe."""
+
+
+class Uncertain(StoreError):
+    """A write may or may not have happened; read before deciding what to do."""
+
+
+class NoConnection(StoreError):
+    """There is no server, or it did not answer."""
+
+
+_KINDS: dict[str, type[StoreError]] = {
+    "invalid_request": InvalidRequest,
+    "too_large": InvalidRequest,
+    "not_json": InvalidRequest,
+    "key_not_found": KeyNotFound,
+    "node_not_found": NodeNotFound,
+    "version_mismatch": VersionMismatch,
+    "unavailable": Unavailable,
+    "timeout": Timeout,
+    "uncertain": Uncertain,
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A write or delete that happened, and which nodes have it or miss it."""
+
+    key: str
+    version: str
+    replicas: tuple[int, ...]
+    missed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """A value that was read."""
+
+    key: str
+    value: Any
+    version: str
+    replicas: tuple[int, ...]
+    may_be_stale: bool = False
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """A key that has a value."""
+
+    key: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node; `recovery` says what bringing it back took."""
+
+    node_id: int
+    status: str  # up | down | recovering
+    keys: int
+    bytes: int
+    stale_keys: int
+    waiting_for: tuple[int, ...]
+    zone: str | None = None
+    recovery: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to the cluster."""
+
+    number: int
+    at: str
+    kind: str
+    detail: str
+    node_id: int | None = None
+
+
+class Client:
+    """Talks to one server, over connections that are kept; for many threads.
+
+    `timeout` is in seconds and bounds each wait for the server. Proxies and .netrc of
+    the environment are not used.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:5000",
+        token: str | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._timeout = (min(timeout, CONNECT_SECONDS_MAX), timeout)
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=64))
+        if token is not None:
+            self._session.headers["Authorization"] = f"Bearer {token}"
+
+    # --- Keys ------------------------------------------------------------------------
+
+    def write(
+        self,
+        key: str,
+        value: Any,
+        *,
+        ttl: float | None = None,
+        if_version: str | None = None,
+        if_absent: bool = False,
+        consistency: str | None = None,
+    ) -> Written:
+        """Create or update a key; `ttl` in seconds, after which it is gone.
+
+        `if_version` writes only over that version, `if_absent` only where there is none.
+        """
+        body = {"key": key, "value": value, **({} if ttl is None else {"ttl": ttl})}
+        headers = _conditions(if_version, if_absent)
+        answer = self._call("POST", "/write", body, headers, consistency=consistency)
+        return _make(Written, answer)
+
+    def read(self, key: str, *, consistency: str | None = None) -> Found:
+        """The value of a key; KeyNotFound where there is none."""
+        return _make(
+            Found, self._call("GET", "/read", key=key, consistency=consistency)
+        )
+
+    def delete(
+        self, key: str, *, if_version: str | None = None, consistency: str | None = None
+    ) -> Written:
+        """Delete a key; KeyNotFound where there is no value."""
+        headers = _conditions(if_version, False)
+        answer = self._call(
+            "DELETE", "/delete", None, headers, key=key, consistency=consistency
+        )
+        return _make(Written, answer)
+
+    def batch(self, operations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Do many operations, such as {"op": "read", "key": "a"}; each has its result.
+
+        Look at the `status` of each: one that failed does not raise.
+        """
+        answer = self._call("POST", "/batch", {"operations": list(operations)})
+        results: list[dict[str, Any]] = answer["results"]
+        return results
+
+    def keys(self, prefix: str = "") -> Iterator[KeyInfo]:
+        """Every key with a value, in order, fetched in pages as it is iterated."""
+        after: str | None = ""
+        while after is not None:
+            page = self._call("GET", "/keys", prefix=prefix, after=after, limit=PAGE)
+            yield from (_make(KeyInfo, item) for item in page["keys"])
+            after = page["next"]
+
+    def replicas(self, key: str) -> dict[str, Any]:
+        """Where a key lives, why, and which version each replica holds."""
+        return self._call("GET", "/replicas", key=key)
+
+    # --- Nodes -----------------------------------------------------------------------
+
+    def nodes(self) -> list[Node]:
+        """Every node's state."""
+        return [_make(Node, item) for item in self._call("GET", "/nodes")["nodes"]]
+
+    def fail(self, node_id: int, mode: str = "stop") -> Node:
+        """Take a node down; mode `wipe` loses its storage too."""
+        return _make(Node, self._call("POST", f"/fail/{node_id}", {"mode": mode}))
+
+    def recover(self, node_id: int, *, accept_loss: bool = False) -> Node:
+        """Bring a node back and wait until it has caught up, as far as it can now."""
+        body = {"accept_loss": accept_loss}
+        return _make(Node, self._call("POST", f"/recover/{node_id}", body))
+
+    def events(self, since: int = 0) -> list[Event]:
+        """What happened after event number `since`, oldest first."""
+        answer = self._call("GET", "/events", since=since)
+        return [_make(Event, item) for item in answer["events"]]
+
+    def config(self) -> dict[str, Any]:
+        """The settings in force."""
+        return self._call("GET", "/config")
+
+    def is_ready(self) -> bool:
+        """True if every key can be read and written now."""
+        try:
+            self._call("GET", "/readyz")
+        except (Unavailable, NoConnection):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._session.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        **query: str | int | None,
+    ) -> dict[str, Any]:
+        # Keys go into the query, never the path: HTTP libraries tidy `a//b` and `..`.
+        try:
+            data = None if body is None else _to_json(body).encode()
+            asked = requests.Request(
+                method,
+                self._base_url + path,
+                data=data,
+                params={name: text for name, text in query.items() if text is not None},
+                headers=dict(headers or {}),
+            )
+            if data is not None:
+                asked.headers["Content-Type"] = "application/json"
+            prepared = self._session.prepare_request(asked)
+        except (TypeError, ValueError, RecursionError) as error:
+            text = f"cannot be sent as JSON over HTTP: {error}"
+            raise InvalidRequest(text, code="invalid_request", definite=True) from error
+        try:
+            answer = self._session.send(
+                prepared, timeout=self._timeout, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            raise _no_connection(error) from error
+        if answer.status_code != 200:
+            raise _failure(answer)
+        try:
+            found: dict[str, Any] = json.loads(answer.content)
+        except ValueError as error:
+            raise _failure(answer) from error
+        return found
+
+
+def _conditions(if_version: str | None, if_absent: bool) -> dict[str, str]:
+    headers = {} if if_version is None else {"If-Match": f'"{if_version}"'}
+    return {**headers, "If-None-Match": "*"} if if_absent else headers
+
+
+def _make(kind: type[D], answer: Mapping[str, Any]) -> D:
+    """The dataclass from JSON; a field that a newer server added is left out."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(
+        **{
+            name: tuple(value) if name in _TUPLES else value
+            for name, value in answer.items()
+            if name in known
+        }
+    )
+
+
+_TUPLES = frozenset(("replicas", "missed", "waiting_for"))
+
+
+def _failure(answer: requests.Response) -> StoreError:
+    """The error that an answer stands for; one that is not the store's is indefinite."""
+    try:
+        document = json.loads(answer.content)
+        code, detail = str(document["code"]), str(document["detail"])
+        definite = document["definite"] is True
+    except (ValueError, TypeError, KeyError):
+        document = {}
+        code, definite = "unknown", False
+        detail = f"an answer that is not the store's: {answer.text[:200]!r}"
+    kind = _KINDS.get(code, StoreError)
+    return kind(
+        detail, code=code, definite=definite, status=answer.status_code, fields=document
+    )
+
+
+def _no_connection(error: requests.RequestException) -> NoConnection:
+    """Definite where no connection was made, so that nothing can have been sent."""
+    unsent = isinstance(error, requests.ConnectTimeout) or any(
+        isinstance(cause, ConnectionRefusedError | socket.gaierror)
+        for cause in _causes(error)
+    )
+    return NoConnection(
+        f"no answer from the server: {error}", code="no_connection", definite=unsent
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,162 @@
+"""The routes around the store, the limits, and the application as a whole."""
+
+import json
+import unittest
+from typing import ClassVar
+from unittest.mock import patch
+
+from app import create_app
+from config import Settings
+from replication import open_manager
+from tests.route_case import RouteTest
+
+
+class TestSmallValues(RouteTest):
+    changes: ClassVar = {"max_value_bytes": 100, "max_batch": 3}
+
+    def test_value_at_the_limit_is_taken_and_one_byte_more_is_not(self):
+        self.assertEqual(self.write(value="v" * 98).status_code, 200)
+        self.assert_problem(self.write(value="v" * 99), 413, "too_large", "100")
+
+    def test_body_beyond_any_value_is_refused_unread(self):
+        self.assert_problem(self.post("/write", " " * 10_000), 413, "too_large")
+
+    def test_batch_with_one_operation_too_many_does_nothing(self):
+        operation = {"op": "write", "key": "k", "value": 1}
+
+        answer = self.client.post("/batch", json={"operations": [operation] * 4})
+
+        self.assert_problem(answer, 413, "too_large", "3")
+        self.assertEqual(self.client.get("/read/k").status_code, 404)
+
+
+class TestAround(RouteTest):
+    def test_keys_are_listed_in_pages_without_gap_or_repetition(self):
+        keys = [f"key-{number:02}" for number in range(25)]
+        for key in [*keys, "other"]:
+            self.write(key)
+        found, after = [], ""
+        while after is not None:
+            query = {"prefix": "key-", "after": after, "limit": "10"}
+            page = self.client.get("/keys", query_string=query).get_json()
+            self.assertLessEqual(len(page["keys"]), 10)
+            found += [item["key"] for item in page["keys"]]
+            after = page["next"]
+
+        self.assertEqual(found, keys)
+        for limit in ("0", "1001", "x", "-1", "1.5", ""):
+            answer = self.client.get("/keys", query_string={"limit": limit})
+            self.assert_problem(answer, 400, "invalid_request", "limit")
+
+    def test_batch_gives_each_operation_its_own_result(self):
+        self.write("old")
+        operations = [
+            {"op": "write", "key": "a", "value": [1.5]}, {"op": "read", "key": "a"},
+            {"op": "delete", "key": "old"}, {"op": "read", "key": "old"},
+            {"op": "write", "key": "", "value": 1}, {"op": "drop", "key": "a"},
+            {"op": "read", "key": "a", "x": 1}, 7, {"op": "read", "key": "a"},
+        ]  # fmt: skip
+
+        answer = self.client.post("/batch", json={"operations": operations})
+
+        results = answer.get_json()["results"]
+        self.assertEqual(
+            [r["status"] for r in results],
+            [200, 200, 200, 404, 400, 400, 400, 400, 200],
+        )
+        self.assertEqual(results[1]["value"], [1.5])
+        self.assertEqual(
+            (results[3]["code"], results[3]["deleted"]), ("key_not_found", True)
+        )
+        self.assertEqual(results[8]["version"], results[0]["version"])
+
+    def test_broken_operation_of_a_batch_hides_no_other_result(self):
+        operations = [
+            {"op": "write", "key": "a", "value": 1},
+            {"op": "read", "key": "a"},
+        ]
+        broken = patch.object(self.app.store, "read", side_effect=KeyError("secret"))
+        with broken, self.assertLogs("web.batch", "ERROR"):
+            answer = self.client.post("/batch", json={"operations": operations})
+
+        results = answer.get_json()["results"]
+        self.assertEqual([r["status"] for r in results], [200, 500])
+        self.assertIs(results[1]["definite"], False)
+
+    def test_replicas_tell_where_a_key_lives_and_what_each_holds(self):
+        version = self.write().get_json()["version"]
+
+        found = self.client.get("/replicas/greeting").get_json()
+
+        self.assertEqual(
+            [r["node_id"] for r in found["replicas"]], found["replica_set"]
+        )
+        self.assertEqual({r["version"] for r in found["replicas"]}, {version})
+
+    def test_events_after_a_number_are_those_not_yet_seen(self):
+        self.client.post("/fail/0")
+        seen = self.client.get("/events").get_json()["events"]
+        self.client.post("/recover/0")
+
+        new = self.client.get(f"/events?since={seen[-1]['number']}").get_json()[
+            "events"
+        ]
+
+        self.assertEqual(seen[0]["kind"], "node_failed")
+        self.assertEqual(new[0]["number"], seen[-1]["number"] + 1)
+        answer = self.client.get("/events?since=x")
+        self.assert_problem(answer, 400, "invalid_request", "since")
+
+    def test_front_page_leads_to_the_docs_which_need_no_other_host(self):
+        self.assertEqual(self.client.get("/").headers["Location"], "/docs")
+        page = self.client.get("/docs")
+        self.assertEqual(page.status_code, 200)
+        self.assertNotIn("//", page.get_data(as_text=True).replace("<!doctype", ""))
+        self.assertIn("default-src 'none'", page.headers["Content-Security-Policy"])
+        for name in ("docs.js", "docs.css", "swagger-ui.css", "swagger-ui-bundle.js"):
+            answer = self.client.get(f"/docs/{name}")
+            self.assertEqual(answer.status_code, 200, name)
+            answer.close()
+        page.close()
+        for name in ("app.py", "..%2fapp.py", "%2e%2e%2fapp.py", "index.html"):
+            self.assert_problem(self.client.get(f"/docs/{name}"), 404, "not_found")
+
+    def test_process_says_that_it_lives(self):
+        self.assertEqual(self.client.get("/healthz").get_json(), {"status": "ok"})
+
+
+class TestApplication(unittest.TestCase):
+    def test_applications_do_not_share_a_store(self):
+        first = create_app(Settings(storage="memory"))
+        second = create_app(Settings(storage="memory"))
+        self.addCleanup(first.close)
+        self.addCleanup(second.close)
+
+        first.test_client().post("/write", json={"key": "greeting", "value": 1})
+
+        self.assertEqual(second.test_client().get("/read/greeting").status_code, 404)
+
+    def test_manager_that_was_handed_in_is_left_open(self):
+        with open_manager() as manager:
+            app = create_app(manager.settings, manager)
+
+            app.close()
+
+            self.assertEqual(manager.write("k", 1).key, "k")
+
+    def test_tokens_are_not_among_the_settings_that_are_shown(self):
+        settings = Settings(
+            storage="memory", api_token="secret-token", read_token="weaker-token"
+        )
+        app = create_app(settings)
+        self.addCleanup(app.close)
+        headers = {"Authorization": "Bearer secret-token"}
+
+        text = app.test_client().get("/config", headers=headers).get_data(as_text=True)
+
+        self.assertEqual(json.loads(text)["nodes"], 3)
+        self.assertNotIn("token", text)
+
+
+if __name__ == "__main__":
+    unittest.main()

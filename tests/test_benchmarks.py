@@ -1,0 +1,304 @@
+"""What the benchmarks make of their numbers; the numbers themselves are never tested."""
+
+import json
+
+import pytest
+
+from benchmarks import cli, report
+from benchmarks.bare_app import create_app
+from benchmarks.catalogue import CATALOGUE, Measurement
+from benchmarks.child import KINDS, key_of, open_store, value_of
+from benchmarks.figures import Bar, Figure, figure_of, ratios, shown
+from benchmarks.load import VALUE, complete, is_right, parses, request_of
+from benchmarks.options import Options
+from benchmarks.processes import ProcessFailed
+
+# --- Figures -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bar", "value", "standing"),
+    [
+        (Bar(8), 8, "holds"),
+        (Bar(8), 8.01, "missed"),
+        (Bar(0.8, at_most=False), 0.8, "holds"),
+        (Bar(0.8, at_most=False), 0.79, "missed"),
+        (None, 1, ""),
+    ],
+)
+def test_figure_stands_on_the_right_side_of_its_bar(bar, value, standing):
+    assert Figure("f", value, "µs", bar).standing == standing
+    assert Figure("f", value, "µs", bar, failures=1).standing == "failed"
+
+
+def test_figure_is_the_median_of_its_rounds():
+    figure = figure_of("f", [5.0, 1.0, 9.0], "ms", Bar(10))
+
+    assert (figure.value, figure.rounds) == (5.0, (5.0, 1.0, 9.0))
+    assert figure.share_of_bar == 0.5
+
+
+def test_figure_without_a_round_is_an_error():
+    with pytest.raises(ValueError, match="never measured"):
+        figure_of("f", [], "ms")
+
+
+def test_ratios_are_of_the_same_round():
+    assert ratios([1, 4, 9], [1, 2, 3]) == [1, 2, 3]
+    with pytest.raises(ValueError, match="shorter"):
+        ratios([1, 2], [1])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.123, "0.12 s"), (12.34, "12.3 s"), (1234.5, "1,234 s"), (99.99, "100.0 s")],
+)
+def test_number_is_shown_as_a_person_reads_it(value, text):
+    assert shown(value, "s") == text
+
+
+# --- The verdict and the files -----------------------------------------------------------
+
+
+def figure(standing):
+    bar = Bar(10) if standing else None
+    return Figure(
+        f"a {standing} one",
+        {"holds": 9, "missed": 11}.get(standing, 5),
+        "ms",
+        bar,
+        failures=3 if standing == "failed" else 0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("standings", "judged", "status"),
+    [
+        (["holds", ""], True, 0),
+        (["holds", "missed"], True, 1),
+        (["holds", "failed"], True, 1),
+        (["holds", "missed"], False, 0),
+        (["holds", "failed"], False, 1),
+        ([""], True, 0),
+    ],
+)
+def test_verdict_counts_what_is_judged(standings, judged, status):
+    code, words = report.verdict_of(
+        {"all": list(map(figure, standings))}, judged=judged
+    )
+
+    assert code == status
+    for standing in {"missed", "failed"} & set(standings):
+        if code:
+            assert f"a {standing} one" in words
+
+
+def test_file_tells_every_round_and_the_machine(tmp_path):
+    figures = [figure_of("f", [1.0, 2.0, 3.0], "ms", Bar(4), extra={"more": 1})]
+
+    path = report.save(tmp_path, {"some": figures}, {"full": False})
+
+    kept = json.loads(path.read_text("utf-8"))
+    assert {"at", "commit", "machine", "options"} <= kept.keys()
+    (line,) = kept["results"]["some"]
+    assert line["rounds"] == [1.0, 2.0, 3.0]
+    assert (line["value"], line["standing"], line["extra"]) == (
+        2.0,
+        "holds",
+        {"more": 1},
+    )
+
+
+# --- The load generator ------------------------------------------------------------------
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\ncontent-length: 11"
+
+
+def test_answer_is_complete_once_its_body_is():
+    whole = HEAD + b"\r\n\r\n" + b'{"key":"k"}'
+
+    for end in range(len(whole)):
+        assert complete(whole[:end]) is None
+    assert complete(whole) == (HEAD, b'{"key":"k"}')
+
+
+def test_answer_of_unknown_length_is_an_error():
+    with pytest.raises(ValueError, match="Content-Length"):
+        complete(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "right"),
+    [
+        (HEAD, {"key": "k", "value": VALUE}, True),
+        (HEAD, {"key": "k", "value": "other"}, False),
+        (HEAD, {"key": "another", "value": VALUE}, False),
+        (
+            HEAD.replace(b"200 OK", b"404 Not Found"),
+            {"key": "k", "value": VALUE},
+            False,
+        ),
+        (
+            HEAD.replace(b"200 OK", b"503 Unavailable"),
+            {"key": "k", "value": VALUE},
+            False,
+        ),
+    ],
+)
+def test_only_a_2xx_with_the_key_and_the_value_is_right(head, body, right):
+    text = json.dumps(body).encode()
+
+    assert is_right(head, text, b'"k"', "read") == right
+
+
+def test_broken_json_does_not_pass_for_an_answer():
+    assert parses(b'{"key": "k"}', b"k")
+    assert not parses(b'{"key": "k"', b"k")
+    assert not parses(b'{"key": "other k"}', b"k")
+    assert not parses(b'["k"]', b"k")
+
+
+def test_requests_fit_what_the_bare_route_answers():
+    client = create_app().test_client()
+    head, _, body = request_of("write", 7).partition(b"\r\n\r\n")
+    path = request_of("read", 7).split()[1].decode()
+
+    written = client.post("/write", data=body, content_type="application/json")
+    read = client.get(path)
+
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert is_right(b"HTTP/1.1 200", written.data, key_of(7).encode(), "write")
+    assert is_right(b"HTTP/1.1 200", read.data, key_of(7).encode(), "read")
+
+
+# --- What is measured in a process of its own --------------------------------------------
+
+
+def test_keys_and_values_have_the_sizes_that_the_bars_are_for():
+    assert {len(key_of(number)) for number in (0, 999_999)} == {20}
+    assert {len(json.dumps(value_of(number))) for number in (0, 999_999)} == {100}
+    assert value_of(1) != value_of(2)
+
+
+SMALL = {
+    "operations": {"count": 50},
+    "recovery": {"keys": 500, "missed": 40},
+    "memory": {"keys": 200},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_kind_can_be_measured_again_and_again(name):
+    kind = KINDS[name](**SMALL[name])
+    try:
+        kind.prepare()
+        rounds = [kind.measure() for _ in range(3)]
+    finally:
+        kind.close()
+
+    assert all(rounds)
+    assert {each.get("copied", 40) for each in rounds} == {40}
+
+
+def test_files_that_were_filled_can_be_opened(tmp_path):
+    options = {"keys": 300, "directory": str(tmp_path)}
+
+    KINDS["fill"](**options).prepare()
+
+    with open_store(str(tmp_path)) as store:
+        assert sum(node.keys for node in store.nodes()) == 600  # two replicas of each
+
+
+def test_recovery_of_too_small_a_store_is_an_error():
+    kind = KINDS["recovery"](keys=20, missed=40)
+    try:
+        with pytest.raises(ValueError, match="too few keys"):
+            kind.prepare()
+    finally:
+        kind.close()
+
+
+# --- The command line --------------------------------------------------------------------
+
+
+@pytest.fixture
+def bench(monkeypatch, tmp_path):
+    """Run `bench` on measurements that are made up; the status."""
+
+    def run(*arguments, **measurements):
+        catalogue = tuple(
+            Measurement(name, f"about {name}", act)
+            for name, act in measurements.items()
+        )
+        monkeypatch.setattr(cli, "CATALOGUE", catalogue)
+        return cli.main(["--out", str(tmp_path), *arguments])
+
+    return run
+
+
+def test_command_shows_figures_beside_bars_and_keeps_them(bench, tmp_path, capsys):
+    status = bench(good=lambda _: [figure("holds")], other=lambda _: [figure("")])
+
+    shown_text = capsys.readouterr().out
+    assert status == 0
+    assert "at most 10 ms" in shown_text
+    assert "Every bar holds (1 of 1)." in shown_text
+    assert (tmp_path / "result.json").exists()
+
+
+def test_command_exits_with_1_for_a_missed_bar_and_still_keeps_it(bench, tmp_path):
+    assert bench(bad=lambda _: [figure("missed")]) == 1
+    assert (tmp_path / "result.json").exists()
+
+
+def test_quick_run_judges_no_bar_but_wrong_answers(bench):
+    assert bench("--quick", bad=lambda _: [figure("missed")]) == 0
+    assert bench("--quick", bad=lambda _: [figure("failed")]) == 1
+
+
+def test_only_what_was_named_is_measured(bench, capsys):
+    def never(_):
+        raise AssertionError("not asked for")
+
+    assert bench("--only", "good", good=lambda _: [figure("holds")], never=never) == 0
+
+
+def test_options_reach_the_measurement(bench):
+    seen: list[Options] = []
+
+    def measure(options):
+        seen.append(options)
+        return [figure("")]
+
+    bench("--seconds", "0.5", "--full", some=measure)
+
+    (options,) = seen
+    assert (options.seconds, options.full, options.scale) == (0.5, True, 1.0)
+
+
+@pytest.mark.parametrize(
+    "error", [ProcessFailed("it did not start"), OSError("disk"), KeyboardInterrupt()]
+)
+def test_what_cannot_be_measured_is_unknown(bench, error):
+    def broken(_):
+        raise error
+
+    assert bench(broken=broken) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--only", "nonsense"], ["--seconds", "0"], ["--seconds", "x"], ["--unknown"]],
+)
+def test_wrong_call_exits_with_2_and_makes_nothing(arguments, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    assert cli.main(arguments) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_what_can_be_measured(capsys):
+    assert cli.main(["--help"]) == 0
+
+    shown_text = capsys.readouterr().out
+    assert all(measurement.title in shown_text for measurement in CATALOGUE)

@@ -1,0 +1,118 @@
+"""The routes around the store: where keys lie, listings, batches, state, health, docs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from flask import Response, redirect
+
+from config import Settings
+from models import InvalidRequest, KeyPage, Location, TooLarge, Unavailable
+from web.batch import run_batch
+from web.docs import docs_file
+from web.parsing import body, number_of
+from web.problems import NotJson
+from web.routes import Call, Parameter, Route, answer, by_key, json_answer
+from web.shapes import BatchAnswer, BatchBody, EventList, Health
+
+KEYS_MAX = 1_000  # in one page
+BATCH_BODY_FACTOR = 16  # a batch's body, in bodies of one write
+_PAGE = (
+    Parameter("prefix", "only keys that begin so"),
+    Parameter("after", "only keys after this one: `next` of the page before"),
+    Parameter("limit", f"keys in a page, 1 to {KEYS_MAX}; absent: 100", int),
+)
+_SINCE = Parameter("since", "only events with a number above this one; absent: 0", int)
+
+
+def around_routes() -> tuple[Route, ...]:
+    """These routes, in the order of the description."""
+    batch = '{"operations":[{"op":"read","key":"greeting"}]}'
+    table = (
+        *by_key(Route("GET", "/replicas", _replicas, "Where a key lives, and why", Location)),
+        Route(
+            "GET", "/keys", _keys, "Keys in order, in pages", KeyPage,
+            query=_PAGE, failures=(Unavailable,),
+        ),
+        Route(
+            "POST", "/batch", _batch, "Many operations, each with its own result", BatchAnswer,
+            body=body(BatchBody, batch), failures=(TooLarge, NotJson),
+        ),
+        Route("GET", "/config", _config, "The settings in force", Settings),
+        Route(
+            "GET", "/events", _events, "What happened to the cluster", EventList,
+            query=(_SINCE,),
+        ),
+        Route("GET", "/healthz", _healthz, "Whether the process lives", Health),
+        Route(
+            "GET", "/readyz", _readyz, "Whether every key can be served", Health,
+            failures=(Unavailable,),
+        ),
+        Route("GET", "/openapi.json", _openapi),
+        Route("GET", "/docs", _docs),
+        Route("GET", "/docs/<name>", _docs),
+        Route("GET", "/", _home),
+    )  # fmt: skip
+    return tuple(msgspec.structs.replace(route, group="Around it") for route in table)
+
+
+def _replicas(call: Call, key: str | None = None) -> Response:
+    """Its token, its replica set in order, and the version that each replica holds."""
+    return answer(call.store.locate(call.key(key)))
+
+
+def _keys(call: Call) -> Response:
+    """Keys written or deleted while pages are fetched may or may not be listed."""
+    query = call.query
+    limit = number_of(query, "limit", 100, KEYS_MAX)
+    if not limit:
+        raise InvalidRequest("limit is at least 1")
+    return answer(
+        call.store.keys(query.get("prefix", ""), query.get("after", ""), limit)
+    )
+
+
+def _batch(call: Call) -> Response:
+    """Done one after the other, with no atomicity: each has its own `status`."""
+    operations = call.body(BATCH_BODY_FACTOR).operations
+    count_max = call.store.settings.max_batch
+    return answer(run_batch(call.store, operations, count_max=count_max))
+
+
+def _config(call: Call) -> Response:
+    """Tokens are never shown."""
+    return answer(call.store.settings.public())
+
+
+def _events(call: Call) -> Response:
+    """Numbers grow by one, from 1 at each start; the newest 10,000 are kept."""
+    since = number_of(call.query, "since", 0, 10**15)
+    return answer(EventList(call.store.events(since)))
+
+
+def _healthz(call: Call) -> Response:
+    """For a supervisor: restart the process when this does not answer."""
+    return answer(Health("ok"))
+
+
+def _readyz(call: Call) -> Response:
+    """For a load balancer: 503 while some key can be neither read nor written."""
+    if not call.store.is_ready():
+        down = [str(n.node_id) for n in call.store.nodes() if n.status != "up"]
+        raise Unavailable(
+            f"some keys cannot be served (not up: nodes {', '.join(down)})"
+        )
+    return answer(Health("ready"))
+
+
+def _openapi(call: Call) -> Response:
+    return json_answer(call.described)
+
+
+def _docs(call: Call, name: str = "docs.html") -> Response:
+    return docs_file(name)
+
+
+def _home(call: Call) -> Any:
+    return redirect("/docs")

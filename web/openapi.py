@@ -1,0 +1,128 @@
+"""The API description (OpenAPI 3.1), made from the table of routes and its shapes.
+
+Schemas come from the classes that check and encode, never from hand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from config import Settings
+from models import InvalidRequest, StoreError
+from web.problems import STATUS
+from web.routes import Parameter, Route
+from web.shapes import BatchDelete, BatchRead, BatchWrite, Problem
+
+_REF = "#/components/schemas/{name}"
+_PATH_PARTS = {
+    "key": {
+        "name": "key",
+        "description": "the key, percent-encoded",
+        "schema": {"type": "string"},
+    },
+    "node_id": {
+        "name": "node_id",
+        "description": "a node",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+}
+_RETRY_AFTER = {
+    "Retry-After": {"description": "seconds", "schema": {"type": "integer"}}
+}
+_ABOUT = """\
+A replicated key-value store that stays available while nodes fail.
+
+A failure is `application/problem+json` with a `code` to test for and `definite`: false
+where it may have happened all the same. 503 `unavailable` means that nothing was done,
+504 `uncertain` that a write may show later; both carry `Retry-After`."""
+
+
+def document(routes: Sequence[Route], settings: Settings) -> dict[str, Any]:
+    """The whole description; with `settings` for whether a token is wanted."""
+    shown = [route for route in routes if route.summary]
+    bodies = [route.body.decoder.type for route in shown if route.body is not None]
+    answers = [r.answer for r in shown if r.answer not in (None, Settings)]
+    shapes = [Problem, BatchWrite, BatchRead, BatchDelete, *bodies, *answers]
+    _, components = msgspec.json.schema_components(shapes, ref_template=_REF)
+    components["Settings"] = Settings.public_schema()
+    paths: dict[str, dict[str, Any]] = {}
+    for route in shown:
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route.path)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route)
+    secured = settings.api_token is not None
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Key-value store", "version": "1", "description": _ABOUT},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}] if secured else [],
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    parts = re.findall(r"<(?:\w+:)?(\w+)>", route.path)
+    parameters = [
+        {"in": "path", "required": True, **_PATH_PARTS[part]} for part in parts
+    ]
+    parameters += [_parameter("query", each) for each in route.query]
+    parameters += [_parameter("header", each) for each in route.headers]
+    found: dict[str, Any] = {
+        "operationId": route.name,
+        "tags": [route.group],
+        "summary": route.summary,
+        "description": (route.handler.__doc__ or "").strip(),
+        "parameters": parameters,
+        "responses": _responses(route),
+    }
+    if route.body is not None:
+        schema = _reference(route.body.decoder.type)
+        example = msgspec.json.decode(route.body.example)
+        content = {"application/json": {"schema": schema, "example": example}}
+        found["requestBody"] = {"content": content, "required": not route.body.optional}
+    return found
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    done: dict[str, Any] = {"description": "done"}
+    if route.answer is not None:
+        schema = _reference(route.answer)
+        done["content"] = {"application/json": {"schema": schema}}
+    if route.has_version:
+        version = {"description": "the version, quoted", "schema": {"type": "string"}}
+        done["headers"] = {"ETag": version}
+    responses = {"200": done}
+    if route.has_version and route.method == "GET":
+        responses["304"] = {"description": "this is still the version"}
+    codes: dict[int, list[str]] = {}
+    failures: tuple[type[StoreError], ...] = (InvalidRequest, *route.failures)
+    for error in failures:
+        codes.setdefault(STATUS[error][0], []).append(error.code)
+    for status, words in sorted(codes.items()):
+        responses[str(status)] = {
+            "description": " or ".join(words),
+            "content": {"application/problem+json": {"schema": _reference(Problem)}},
+            "headers": _RETRY_AFTER if status in (503, 504) else {},
+        }
+    return responses
+
+
+def _parameter(place: str, parameter: Parameter) -> dict[str, Any]:
+    return {
+        "in": place,
+        "name": parameter.name,
+        "description": parameter.description,
+        "required": parameter.required,
+        "schema": msgspec.json.schema(parameter.shape),
+    }
+
+
+def _reference(shape: Any) -> dict[str, Any]:
+    name: str = shape.__name__
+    return {"$ref": _REF.format(name=name)}

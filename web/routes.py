@@ -1,0 +1,152 @@
+"""What a route is, and what its handler works with.
+
+A `Route` is one line of the table: the application registers it, /openapi.json
+describes it. A handler takes a `Call` and the parts of the path and returns a Response.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from flask import Response
+from werkzeug.routing import BaseConverter
+
+from models import StoreError
+from replication import ReplicationManager
+from web.parsing import BODY_OVERHEAD_BYTES, Body, Environ, path_key, query_key
+
+REQUEST_ID = "kv.request_id"  # in the WSGI environment
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_encode = msgspec.json.Encoder().encode
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A query parameter or a header."""
+
+    name: str
+    description: str
+    shape: Any = str
+    required: bool = False
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One method on one path: what it does, takes and answers."""
+
+    method: str
+    path: str  # as Flask writes it
+    handler: Callable[..., Any]
+    summary: str = ""  # none: a page, which the description leaves out
+    answer: Any = None  # the shape of the 200
+    body: Body | None = None
+    query: tuple[Parameter, ...] = ()
+    headers: tuple[Parameter, ...] = ()
+    failures: tuple[type[StoreError], ...] = ()  # besides InvalidRequest
+    has_version: bool = False  # the answer carries an ETag
+    group: str = "The store"  # the heading that it stands under
+
+    @property
+    def name(self) -> str:
+        """A word for the route that no other has."""
+        return re.sub(r"\W+", "_", f"{self.method} {self.path}".lower()).strip("_")
+
+
+KEY = Parameter(
+    "key", "the key, for those that clients and proxies tidy away", required=True
+)
+
+
+def by_key(route: Route) -> tuple[Route, Route]:
+    """A route with the key in the path, and the same with the key in the query."""
+    in_path = msgspec.structs.replace(route, path=f"{route.path}/<key:key>")
+    in_query = msgspec.structs.replace(
+        route, query=(KEY, *route.query), summary=f"{route.summary}, named in the query"
+    )
+    return in_path, in_query
+
+
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """What a handler works with."""
+
+    store: ReplicationManager
+    environ: Environ
+    query: Mapping[str, str]
+    route: Route
+    described: bytes  # the document of /openapi.json
+
+    def key(self, in_path: str | None) -> str:
+        """The key, from wherever the route has it."""
+        if in_path is None:
+            return query_key(self.query)
+        return path_key(self.environ, in_path)
+
+    def body(self, factor: int = 1) -> Any:
+        """The body, in the route's shape."""
+        value_max = self.store.settings.max_value_bytes
+        assert self.route.body is not None, f"no body at {self.route.path}"
+        return self.route.body.read(
+            self.environ, factor * (value_max + BODY_OVERHEAD_BYTES)
+        )
+
+
+class Answer(Response):
+    """A response in one piece, whose headers are complete when it is made.
+
+    Werkzeug's own way of sending looks through the headers and wraps the body; for
+    answers this small that is a tenth of the whole request.
+    """
+
+    def __call__(self, environ: Environ, start_response: Any) -> list[bytes]:
+        """Send it."""
+        start_response(self.status, self.headers.to_wsgi_list())
+        body: Any = self.response
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else body
+
+
+def answer(outcome: Any, *, version: str | None = None) -> Answer:
+    """An outcome as a 200, with an ETag where it has a version to compare with."""
+    extra = () if version is None else (("ETag", f'"{version}"'),)
+    return json_answer(_encode(outcome), headers=extra)
+
+
+def not_modified(version: str) -> Answer:
+    """A 304: the reader has this version already."""
+    return Answer([], 304, [("ETag", f'"{version}"')])
+
+
+def json_answer(
+    text: bytes,
+    status: int = 200,
+    kind: str = "application/json",
+    headers: tuple[tuple[str, str], ...] = (),
+) -> Answer:
+    """JSON text as a response."""
+    first = (("Content-Type", kind), ("Content-Length", str(len(text))))
+    return Answer([text], status, [*first, *headers])
+
+
+class KeyConverter(BaseConverter):
+    """The rest of the path, whatever is in it."""
+
+    regex = r"[\s\S]*"
+    part_isolating = False
+
+
+class RequestNames:
+    """The name of each request: its caller's, if that is a sane one, or a new one."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+
+    def __call__(self, environ: Environ) -> str:
+        """Its name, which is also put under REQUEST_ID."""
+        name: str | None = environ.get("HTTP_X_REQUEST_ID")
+        if name is None or _SANE_ID.fullmatch(name) is None:
+            name = f"{self._prefix}-{next(self._numbers):x}"
+        environ[REQUEST_ID] = name
+        return name
