@@ -624,7 +624,7 @@ def test_explanation_does_not_name_the_wrong_nodes():
 # --- All of it together ------------------------------------------------------------------
 
 NODES = st.integers(0, 2)
-FEW: Any = st.one_of(st.just(set()), st.sets(NODES, max_size=1), st.sets(NODES))
+FEW: st.SearchStrategy[set[int]] = st.sets(NODES, max_size=1) | st.sets(NODES)
 SELDOM = st.sampled_from([False, False, False, True])
 
 
