@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from json.encoder import encode_basestring
 from typing import Any
 
 import msgspec
@@ -48,8 +49,9 @@ def json_text(value: Any, bytes_max: int) -> bytes:
     if isinstance(value, msgspec.Raw):
         text = bytes(value)
     else:
-        try:
-            text = _encode(value).encode()
+        try:  # a string is the most common value, and the encoder's own path is longer
+            said = encode_basestring(value) if type(value) is str else _encode(value)
+            text = said.encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRequest(
                 f"the value cannot be said in JSON: {error}"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from models import Version
 
 _TICK = 1 << Version.ORIGIN_BITS
+_MS_SHIFT = Version.MS_SHIFT
 
 
 class HybridClock:
@@ -31,10 +32,11 @@ class HybridClock:
 
     def next_version(self) -> Version:
         """A version above every one made or observed before."""
-        wall = self._wall_ms() << Version.MS_SHIFT
+        wall = self._wall_ms() << _MS_SHIFT
         with self._lock:
-            self._last = max(self._last + _TICK, wall)
-            return Version(self._last | self._origin)
+            last = self._last + _TICK
+            self._last = last = wall if wall > last else last
+        return Version(last | self._origin)
 
     def observe(self, version: int) -> None:
         """Make every later version greater than this one, whoever made it."""

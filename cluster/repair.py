@@ -140,9 +140,12 @@ def _copy(
 ) -> Operation[None]:
     """Give `target` what `source` has of a shard.
 
-    What only the target has, or has newer, is left over from a write of unknown outcome
-    (or is being written right now): the key is settled, under its lock.
+    First what it is known to have missed, then what the digests still find. What only
+    the target has, or has newer, is left over from a write of unknown outcome (or is
+    being written right now): the key is settled, under its lock.
     """
+    noted = sorted(shard.missed.get(target) or ())
+    yield from _copy_keys(cluster, shard, (source, target), noted, progress)
     differing = yield from _differing(shard, source, target)
     behind = []
     for key, (held, wanted) in differing.items():
@@ -154,7 +157,18 @@ def _copy(
             yield Exclusive(key, _agree(cluster, key, (source, target), settle))
         except StoreError as error:
             raise CopyInterrupted from error
-    for keys in _batches(behind):
+    yield from _copy_keys(cluster, shard, (source, target), behind, progress)
+
+
+def _copy_keys(
+    cluster: Membership,
+    shard: ShardState,
+    pair: tuple[NodeId, NodeId],
+    wanted: Sequence[str],
+    progress: Progress,
+) -> Operation[None]:
+    source, target = pair
+    for keys in _batches(wanted):
         epoch = cluster.epoch
         found = yield from _ask(source, Fetch(keys))
         old = yield from _ask(target, Fetch(keys))
@@ -169,6 +183,8 @@ def _count(
 ) -> None:
     for record in records:
         held = old.get(record.key)
+        if held is not None and held.version >= record.version:
+            continue
         progress.copied += 1
         progress.bytes += record.size_bytes
         if record.value is None and held is not None and held.value is not None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from client import Client, KeyNotFound, StoreError
 from experiments.catalogue import Shape
 from experiments.runner import CannotRun, NoCluster
+from experiments.session import UNREADABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")  # as the server says it at its start
@@ -154,7 +155,7 @@ class RunningClusters:
         for url, client in self._clients.items():
             try:
                 actual = shape_of(client)
-            except StoreError as error:
+            except (StoreError, *UNREADABLE) as error:
                 raise CannotRun(f"{url} does not tell its nodes: {error}") from error
             if actual == shape:
                 return client

@@ -58,12 +58,14 @@ def _draw_trial(
     from matplotlib.ticker import LogLocator, NullLocator
 
     latencies = _latencies(result)
-    counts, _, _ = axes.hist(latencies, bins=list(edges), color=colour)
+    counts, _, _ = axes.hist(
+        latencies, bins=list(edges), color=colour, histtype="stepfilled"
+    )
     axes.set_xscale("log")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, float(max(counts)) * 1.3)  # room for the labels
     measured = fmean(latencies)
-    _mark(axes, measured, f"mean {measured:.3g} ms", "-")
+    _mark(axes, measured, f"mean {measured:.2g} ms", "-")
     _mark(axes, _claim(result), f"claimed mean {_claim(result):g} ms", "--")
     name, kind = result.trial.name, result.timed_operation
     axes.set_title(

@@ -15,7 +15,7 @@ from client import StoreError
 from experiments.catalogue import Case, Scenario, Shape, Trial
 from experiments.results import CaseResult, TrialResult
 from experiments.scenarios import SCENARIOS
-from experiments.session import UP, Session, Store, StoreSilent
+from experiments.session import UNREADABLE, UP, Session, Store, StoreSilent
 
 
 class NoCluster(Exception):
@@ -140,7 +140,7 @@ class Runner:
         )
         try:
             states = session.states()
-        except StoreError as error:
+        except (StoreError, *UNREADABLE) as error:
             raise CannotRun(f"the store does not tell its nodes: {error}") from error
         not_up = [node for node, state in states.items() if state.status != UP]
         if not_up:

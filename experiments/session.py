@@ -19,6 +19,8 @@ from experiments.expectation import MALFORMED, NO_ANSWER, OK, Answer, Expectatio
 from experiments.results import Observation
 
 SILENCES_MAX = 5  # in a row, before it is taken for dead
+# What the client raises where an answer lacks what the contract says is in it.
+UNREADABLE = (TypeError, KeyError, AttributeError)
 UP = "up"
 DOWN = "down"
 
@@ -161,7 +163,7 @@ class Session:
             answer = Answer(OK, act())
         except StoreError as error:
             answer = Answer(error.code, detail=error.detail)
-        except (TypeError, KeyError, AttributeError) as error:
+        except UNREADABLE as error:
             answer = Answer(MALFORMED, detail=f"{type(error).__name__}: {error}")
         ended = self._clock()
         self.observations.append(

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 
 from sortedcontainers import SortedList
+from xxhash import xxh3_64_intdigest
 
 from models import Record, Version, key_token, record_digest
 
@@ -62,16 +63,17 @@ class Content:
         with self._lock:
             for record in records:
                 key = record.key
-                index = key_token(key) >> BUCKET_SHIFT
+                encoded = key.encode()
+                index = xxh3_64_intdigest(encoded) >> BUCKET_SHIFT
                 bucket = self._buckets.get(index)
                 if bucket is None:
                     bucket = self._buckets[index] = _Bucket()
-                change = record_digest(key, record.version)
+                change = record_digest(encoded, record.version)
                 held = bucket.records.get(key)
                 if held is None:
                     self._unsorted.append(key)
                 elif held.version < record.version:
-                    change ^= record_digest(key, held.version)
+                    change ^= record_digest(encoded, held.version)
                     self._uncount(held)
                 else:
                     if held.version > record.version:
@@ -123,11 +125,11 @@ class Content:
         change = 0
         for key, record in puts.items():
             held = self.get(key)
-            change ^= record_digest(key, record.version)
+            change ^= record_digest(key.encode(), record.version)
             if held is not None:
-                change ^= record_digest(key, held.version)
+                change ^= record_digest(key.encode(), held.version)
         for key, version in purges.items():
-            change ^= record_digest(key, version)
+            change ^= record_digest(key.encode(), version)
         return change
 
     def partition_digest(self, partition: int) -> int:
@@ -172,7 +174,7 @@ class Content:
         index = key_token(key) >> BUCKET_SHIFT
         bucket = self._buckets[index]
         held = bucket.records.pop(key)
-        change = record_digest(key, held.version)
+        change = record_digest(key.encode(), held.version)
         bucket.digest ^= change
         self._partition_digests[index // BUCKETS_PER_PARTITION] ^= change
         if not bucket.records:

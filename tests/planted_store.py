@@ -8,6 +8,8 @@ import itertools
 import zlib
 
 from client import Found, KeyInfo, Node, StoreError, Written
+from experiments.catalogue import PAPER
+from experiments.runner import Runner, Watch
 
 BUGS = {
     "loses writes": "every fifth write is acknowledged and forgotten",
@@ -167,3 +169,28 @@ class PlantedStore:
 def problem(code):
     """What a client raises for an answer with this code."""
     return StoreError(f"planted: {code}", code=code, definite=False)
+
+
+class OneCluster:
+    """Offers one planted store of each shape."""
+
+    prefix = "test-"
+
+    def __init__(self, bug="", seconds_each=0.001):
+        self.stores = {}
+        self._planted = {"bug": bug, "seconds_each": seconds_each}
+
+    def store(self, shape):
+        if shape not in self.stores:
+            self.stores[shape] = PlantedStore(
+                shape.nodes, shape.replication_factor, **self._planted
+            )
+        return self.stores[shape]
+
+    def clock(self):
+        return sum(store.clock() for store in self.stores.values())
+
+
+def run_paper(clusters, watch=None, **options):
+    clock = getattr(clusters, "clock", lambda: 0.0)
+    return Runner(clusters, watch or Watch(), clock=clock, **options).run(PAPER.trials)

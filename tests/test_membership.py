@@ -14,6 +14,7 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from cluster.clock import HybridClock
@@ -690,9 +691,10 @@ class Promises(RuleBasedStateMachine):
             shard.unsettled.clear()
 
     def make_equal(self, shard: ShardState, nodes: tuple[int, ...]) -> None:
+        """What these differ in is written again, to every live replica."""
         held = self.held[shard.replicas]
         everything = set().union(*(held[node] for node in nodes))
-        for node in nodes:
+        for node in shard.targets:
             held[node] |= everything
 
     @rule(node=NODES, wipe=SELDOM)
@@ -749,6 +751,7 @@ class Promises(RuleBasedStateMachine):
         joined = self.cluster.join(shard, node)
         assert joined == (bool(shard.sources) and not missed)
         assert node in shard.sources if joined else facts(self.cluster) == before
+        self.promote(node)
 
     def uncompared(self) -> list[tuple[int, ...]]:
         return [
@@ -771,9 +774,10 @@ class Promises(RuleBasedStateMachine):
             self.save()
         self.cluster.mark_checked(shard, agreed)
         assert shard.sources == agreed
+        for node in agreed:
+            self.promote(node)
 
-    @rule(node=NODES)
-    def promote(self, node):
+    def promote(self, node: int) -> None:
         serves = all(node in s.sources for s in self.cluster.shards_of(node))
         expected = serves and self.cluster.status[node] == RECOVERING
         assert self.cluster.promote(node) == expected
@@ -858,4 +862,11 @@ class Promises(RuleBasedStateMachine):
 
 
 TestPromises = Promises.TestCase
-TestPromises.settings = settings(max_examples=100, stateful_step_count=40)
+TestPromises.settings = settings(max_examples=100, stateful_step_count=50)
+
+
+@pytest.mark.slow
+def test_no_longer_run_of_changes_breaks_a_promise():
+    run_state_machine_as_test(
+        Promises, settings=settings(max_examples=2_000, stateful_step_count=50)
+    )
