@@ -688,6 +688,10 @@ class Promises(RuleBasedStateMachine):
         """Write what the members have of unsettled keys again, to all of them."""
         if shard.unsettled and self.make_writable(shard):
             self.make_equal(shard, shard.members)
+            sure = self.held[shard.replicas][shard.members[0]]
+            for node in shard.targets:  # what others have of these keys is overtaken
+                held = self.held[shard.replicas][node]
+                held -= {w for w in held - sure if w[0] in shard.unsettled}
             shard.unsettled.clear()
 
     def make_equal(self, shard: ShardState, nodes: tuple[int, ...]) -> None:

@@ -262,6 +262,8 @@ def test_one_lost_message_of_a_recovery_does_not_leave_a_node_up_with_a_gap(kind
     scene = Scene()
     scene.store.fail(1)
     scene.write(*names(20))
+    for shard in scene.view.shards_of(1):  # as after a restart: found by digests alone
+        shard.missed[1] = None
     lost = iter([LOST])
     scene.fate = lambda node, m: next(lost, None) if isinstance(m, kind) else None
 
@@ -312,7 +314,7 @@ def test_kill_at_any_step_of_a_recovery_leaves_a_state_it_can_go_on_from():
         scene.check_equal(keys=30)
         assert scene.values("k0000") == {b'"changed"'}
         if was_over:
-            assert steps > 15  # or there was nothing to interrupt
+            assert steps > 10  # or there was nothing to interrupt
             return
     pytest.fail("the recovery never ended")
 
