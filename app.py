@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from flask import Flask, Response, request
@@ -46,6 +46,7 @@ from web.parsing import (
 from web.problems import NotJson, failure
 from web.routes import (
     REQUEST_ID,
+    Answer,
     Call,
     KeyConverter,
     Parameter,
@@ -95,6 +96,12 @@ class StoreApp(Flask):
             return start_response(status, headers, error)
 
         return self.wsgi_app(environ, start)
+
+    def make_response(self, rv: Any) -> Response:
+        """Leave an `Answer` as it is: it can be sent, and that is all Flask does here."""
+        return (
+            cast(Response, rv) if isinstance(rv, Answer) else super().make_response(rv)
+        )
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Nothing here is async, so nothing need be asked about it at each request."""
@@ -146,11 +153,11 @@ def _view(
 
 _LEVEL = Parameter("consistency", "the level of this request; absent: the store's own")
 _IF_MATCH = Parameter(
-    "If-Match", 'only if this is the version: "<version>", or * for any'
+    "If-Match", 'only if this is the version: `"<version>"`, or `*` for any'
 )
-_IF_NEW = Parameter("If-None-Match", "*: only if the key does not exist")
+_IF_NEW = Parameter("If-None-Match", "`*`: only if the key does not exist")
 _IF_CHANGED = Parameter(
-    "If-None-Match", '304 if this is still the version: "<version>"'
+    "If-None-Match", '304 if this is still the version: `"<version>"`'
 )
 _BODY_FAILURES = (TooLarge, NotJson)
 _WRITE_FAILURES = (VersionMismatch, Unavailable, Uncertain)
@@ -198,7 +205,7 @@ def routes() -> tuple[Route, ...]:
 # --- The store -----------------------------------------------------------------------
 
 
-def _write(call: Call) -> Response:
+def _write(call: Call) -> Answer:
     """The value is kept as the JSON text that was sent."""
     sent = call.body()
     outcome = call.store.write(
@@ -211,7 +218,7 @@ def _write(call: Call) -> Response:
     return answer(outcome, version=outcome.version)
 
 
-def _read(call: Call, key: str | None = None) -> Response:
+def _read(call: Call, key: str | None = None) -> Answer:
     """The value comes back as it was written, digit for digit."""
     level = level_of(call.query)
     outcome = call.store.read(call.key(key), consistency=level)
@@ -220,7 +227,7 @@ def _read(call: Call, key: str | None = None) -> Response:
     return answer(outcome, version=outcome.version)
 
 
-def _delete(call: Call, key: str | None = None) -> Response:
+def _delete(call: Call, key: str | None = None) -> Answer:
     """A deleted key stays deleted, also on nodes that were down meanwhile."""
     condition = delete_condition(call.environ)
     level = level_of(call.query)
@@ -229,17 +236,17 @@ def _delete(call: Call, key: str | None = None) -> Response:
     )
 
 
-def _fail(call: Call, node_id: int) -> Response:
+def _fail(call: Call, node_id: int) -> Answer:
     """Failing a node that is down changes nothing."""
     return answer(call.store.fail(node_id, call.body().mode))
 
 
-def _recover(call: Call, node_id: int) -> Response:
+def _recover(call: Call, node_id: int) -> Answer:
     """Answers when the node has caught up, or waits for a peer that is down."""
     return answer(call.store.recover(node_id, accept_loss=call.body().accept_loss))
 
 
-def _nodes(call: Call) -> Response:
+def _nodes(call: Call) -> Answer:
     """A node is `up`, `down` or `recovering`; only an `up` one serves all its keys."""
     store = call.store
     settings = store.settings
@@ -256,11 +263,12 @@ def _nodes(call: Call) -> Response:
 # --- Answers -------------------------------------------------------------------------
 
 
-def _on_error(error: Exception) -> Response:
+def _on_error(error: Exception) -> Answer:
     """Every error, wherever it was raised, as problem+json."""
     if not isinstance(error, StoreError | HTTPException):
         name = request.environ[REQUEST_ID]
         log.error("request %s (%s) failed", name, request.path, exc_info=error)
     found = failure(error)
-    document = _encode(found.document)
-    return json_answer(document, found.status, PROBLEM_JSON, found.headers)
+    made = json_answer(_encode(found.document), found.status, PROBLEM_JSON)
+    made.headers.extend(found.headers)
+    return made

@@ -81,7 +81,7 @@ class Settings(BaseModel):
     )
     max_batch: int = Field(1_000, ge=1, le=100_000, description="operations in a batch")
     threads: int = Field(
-        4, ge=1, le=256, description="requests served at the same time"
+        16, ge=2, le=256, description="requests worked on at the same time"
     )
     api_token: str | None = Field(
         None, min_length=8, description="token for everything"

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 
 import apsw
@@ -64,9 +65,11 @@ def serve(argv: Sequence[str]) -> int:
         return _complain(f"cannot use data_dir={settings.data_dir}: {error}")
     port = listener.getsockname()[1]
     server = Server(app, listener, settings.threads)
-    finished = server.run(
-        lambda: print(greeting(settings, port), flush=True), GRACE_SECONDS
-    )
+    try:
+        finished = server.run(lambda: _say(greeting(settings, port)), GRACE_SECONDS)
+    except SystemExit:  # the server died of itself; the data should not
+        app.close()
+        raise
     return _close(app, finished)
 
 
@@ -119,10 +122,18 @@ def _close(app: StoreApp, finished: bool) -> int:
     return 0
 
 
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody need be listening
+        print(text, flush=True)
+
+
 def _complain(line: str) -> int:
     print(f"run.py: {line}", file=sys.stderr)
     return 2
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # while it was not serving yet
+        sys.exit(130)

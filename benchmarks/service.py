@@ -88,13 +88,15 @@ def _route_figure(tallies: dict[Case, list[Tally]], case: Case) -> Figure:
         raise ProcessFailed(
             f"the bare route answered nothing: {wrong[0].first_failure}"
         )
+    shares = ratios(our_rates, bare_rates)
     speed = (
+        f"{min(shares):.2f} to {max(shares):.2f}; medians "
         f"{median(our_rates):,.0f}/s beside {median(bare_rates):,.0f}/s, "
         f"99 % within {median(tally.p99_ms for tally in ours):.1f} ms"
     )
     return figure_of(
         f"/{operation}, {in_words(connections)}, {storage}",
-        ratios(our_rates, bare_rates),
+        shares,
         "×",
         ROUTE_BAR if (storage, connections) == ("memory", 16) else None,
         detail=f"wrong: {wrong[0].first_failure}" if wrong else speed,

@@ -208,9 +208,8 @@ def _differing(
         for few in _batches(buckets):
             ours = yield from _ask(source, Versions(few))
             theirs = yield from _ask(target, Versions(few))
-            for key in sorted(ours.keys() | theirs.keys()):
-                if ours.get(key) != theirs.get(key):
-                    differing[key] = (theirs.get(key), ours.get(key))
+            for key in sorted({key for key, _ in ours.items() ^ theirs.items()}):
+                differing[key] = (theirs.get(key), ours.get(key))
     return differing
 
 

@@ -18,18 +18,19 @@ from models import Record, Version, key_token, record_digest
 
 BUCKET_SHIFT = 48  # 65,536 buckets: 16 keys each in a store of a million
 PARTITION_SHIFT = 52  # 4,096 partitions of 16 whole buckets, as in cluster.placement
+BUCKET_COUNT = 1 << (64 - BUCKET_SHIFT)
 PARTITION_COUNT = 1 << (64 - PARTITION_SHIFT)
 BUCKETS_PER_PARTITION = 1 << (PARTITION_SHIFT - BUCKET_SHIFT)
 
 
-class _Bucket:
-    """The records of one bucket and their digest."""
+class _Bucket(dict[str, Record]):
+    """The records of one bucket, by key, and their digest.
 
-    __slots__ = ("digest", "records")
+    One object rather than two: in a large store each costs a wait for memory.
+    """
 
-    def __init__(self) -> None:
-        self.records: dict[str, Record] = {}
-        self.digest = 0
+    __slots__ = ("digest",)
+    digest: int
 
 
 class Content:
@@ -43,7 +44,7 @@ class Content:
         self.size_bytes = 0  # of keys and values, tombstones left out
         self.tombstones: dict[str, Version] = {}
         self.expiring: dict[str, int] = {}  # key -> expires_at_ms
-        self._buckets: dict[int, _Bucket] = {}
+        self._buckets: list[_Bucket | None] = [None] * BUCKET_COUNT
         self._partition_digests = [0] * PARTITION_COUNT
         self._sorted: SortedList[str] = SortedList()
         self._unsorted: list[str] = []  # keys that came since the index was last used
@@ -51,8 +52,8 @@ class Content:
 
     def get(self, key: str) -> Record | None:
         """The record of a key, tombstones included."""
-        bucket = self._buckets.get(key_token(key) >> BUCKET_SHIFT)
-        return bucket.records.get(key) if bucket is not None else None
+        bucket = self._buckets[key_token(key) >> BUCKET_SHIFT]
+        return bucket.get(key) if bucket is not None else None
 
     def put_many(self, records: Iterable[Record]) -> Version | None:
         """Keep each record that is newer than what is held for its key.
@@ -65,11 +66,12 @@ class Content:
                 key = record.key
                 encoded = key.encode()
                 index = xxh3_64_intdigest(encoded) >> BUCKET_SHIFT
-                bucket = self._buckets.get(index)
+                bucket = self._buckets[index]
                 if bucket is None:
                     bucket = self._buckets[index] = _Bucket()
+                    bucket.digest = 0
                 change = record_digest(encoded, record.version)
-                held = bucket.records.get(key)
+                held = bucket.get(key)
                 if held is None:
                     self._unsorted.append(key)
                 elif held.version < record.version:
@@ -79,7 +81,7 @@ class Content:
                     if held.version > record.version:
                         newest = max(held.version, newest or held.version)
                     continue
-                bucket.records[key] = record
+                bucket[key] = record
                 bucket.digest ^= change
                 self._partition_digests[index // BUCKETS_PER_PARTITION] ^= change
                 self._count(record)
@@ -142,18 +144,19 @@ class Content:
         return {
             index: bucket.digest
             for index in range(first, first + BUCKETS_PER_PARTITION)
-            if (bucket := self._buckets.get(index)) is not None
+            if (bucket := self._buckets[index])
         }
 
     def bucket(self, index: int) -> list[Record]:
         """The records of a bucket, tombstones included."""
-        bucket = self._buckets.get(index)
-        return list(bucket.records.values()) if bucket is not None else []
+        bucket = self._buckets[index]
+        return list(bucket.values()) if bucket is not None else []
 
     def records(self) -> Iterator[Record]:
         """Every record, tombstones included, while nobody writes."""
-        for bucket in self._buckets.values():
-            yield from bucket.records.values()
+        for bucket in self._buckets:
+            if bucket is not None:
+                yield from bucket.values()
 
     def scan(self, prefix: str, after: str, limit: int) -> list[Record]:
         """Up to `limit` records in key order with a prefix, after the key `after`."""
@@ -173,12 +176,13 @@ class Content:
     def _remove(self, key: str) -> None:
         index = key_token(key) >> BUCKET_SHIFT
         bucket = self._buckets[index]
-        held = bucket.records.pop(key)
+        assert bucket is not None, f"a key that is not held is not removed (key={key!r})"
+        held = bucket.pop(key)
         change = record_digest(key.encode(), held.version)
         bucket.digest ^= change
         self._partition_digests[index // BUCKETS_PER_PARTITION] ^= change
-        if not bucket.records:
-            del self._buckets[index]
+        if not bucket:
+            self._buckets[index] = None
         self._uncount(held)
         self._sort()
         self._sorted.discard(key)

@@ -33,7 +33,6 @@ LEVELS = {
 ALLOWED_AT_THE_BOTTOM = {*sys.stdlib_module_names} | {
     "msgspec",
     "pydantic",
-    "pydantic_settings",
     "xxhash",
 }
 

@@ -13,7 +13,7 @@ from web.batch import run_batch
 from web.docs import docs_file
 from web.parsing import body, number_of
 from web.problems import NotJson
-from web.routes import Call, Parameter, Route, answer, by_key, json_answer
+from web.routes import Answer, Call, Parameter, Route, answer, by_key, json_answer
 from web.shapes import BatchAnswer, BatchBody, EventList, Health
 
 KEYS_MAX = 1_000  # in one page
@@ -57,12 +57,12 @@ def around_routes() -> tuple[Route, ...]:
     return tuple(msgspec.structs.replace(route, group="Around it") for route in table)
 
 
-def _replicas(call: Call, key: str | None = None) -> Response:
+def _replicas(call: Call, key: str | None = None) -> Answer:
     """Its token, its replica set in order, and the version that each replica holds."""
     return answer(call.store.locate(call.key(key)))
 
 
-def _keys(call: Call) -> Response:
+def _keys(call: Call) -> Answer:
     """Keys written or deleted while pages are fetched may or may not be listed."""
     query = call.query
     limit = number_of(query, "limit", 100, KEYS_MAX)
@@ -73,30 +73,30 @@ def _keys(call: Call) -> Response:
     )
 
 
-def _batch(call: Call) -> Response:
+def _batch(call: Call) -> Answer:
     """Done one after the other, with no atomicity: each has its own `status`."""
     operations = call.body(BATCH_BODY_FACTOR).operations
     count_max = call.store.settings.max_batch
     return answer(run_batch(call.store, operations, count_max=count_max))
 
 
-def _config(call: Call) -> Response:
+def _config(call: Call) -> Answer:
     """Tokens are never shown."""
     return answer(call.store.settings.public())
 
 
-def _events(call: Call) -> Response:
+def _events(call: Call) -> Answer:
     """Numbers grow by one, from 1 at each start; the newest 10,000 are kept."""
     since = number_of(call.query, "since", 0, 10**15)
     return answer(EventList(call.store.events(since)))
 
 
-def _healthz(call: Call) -> Response:
+def _healthz(call: Call) -> Answer:
     """For a supervisor: restart the process when this does not answer."""
     return answer(Health("ok"))
 
 
-def _readyz(call: Call) -> Response:
+def _readyz(call: Call) -> Answer:
     """For a load balancer: 503 while some key can be neither read nor written."""
     if not call.store.is_ready():
         down = [str(n.node_id) for n in call.store.nodes() if n.status != "up"]
@@ -106,7 +106,7 @@ def _readyz(call: Call) -> Response:
     return answer(Health("ready"))
 
 
-def _openapi(call: Call) -> Response:
+def _openapi(call: Call) -> Answer:
     return json_answer(call.described)
 
 
