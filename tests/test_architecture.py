@@ -446,7 +446,7 @@ def test_import_that_goes_up_or_sideways_is_found(plant, path, text):
     ("path", "text"),
     [
         ("models.py", "import msgspec\nimport enum"),
-        ("config.py", "from pydantic_settings import BaseSettings"),
+        ("config.py", "from pydantic import ConfigDict"),
         ("protocols/quorum.py", "from . import base\nfrom models import Record"),
         ("protocols/deep/quorum.py", "from ..base import Ask"),
         ("replication.py", "import cluster.clock, db, protocols, config, xxhash"),

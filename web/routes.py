@@ -134,7 +134,8 @@ def not_modified(version: str) -> Answer:
 def json_answer(
     text: bytes, status: int = 200, kind: str = "application/json"
 ) -> Answer:
-    """JSON text as an answer."""
+    """JSON text as an answer, on a line of its own in a terminal."""
+    text += b"\n"
     length = ("Content-Length", str(len(text)))
     return Answer(text, status, [("Content-Type", kind), length])
 
