@@ -80,7 +80,7 @@ def open_storage(
     node_id: int,
     *,
     durable: bool = True,
-    known: Callable[[str], Record | None] | None = None,
+    known: dict[str, Record] | None = None,
 ) -> Storage:
     """The storage of one node: a file in `directory`, or memory where that is None.
 

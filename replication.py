@@ -15,7 +15,7 @@ together:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -392,13 +392,10 @@ def open_manager(
     directory = chosen.data_dir if chosen.storage == "sqlite" else None
     with ExitStack() as opened:
         nodes: dict[NodeId, ReplicaNode] = {}
+        known: dict[str, Record] = {}  # for replicas to share
         for node_id in range(chosen.nodes):
-            storage = open_storage(
-                directory,
-                node_id,
-                durable=chosen.durability == "fsync",
-                known=partial(_held_by, tuple(nodes.values())),
-            )
+            durable = chosen.durability == "fsync"
+            storage = open_storage(directory, node_id, durable=durable, known=known)
             opened.callback(storage.close)
             nodes[node_id] = ReplicaNode(node_id, storage)
         clock = HybridClock(_wall_ms)
@@ -425,9 +422,7 @@ def restore_cluster(
         s for node in nodes.values() if (s := node.storage.load_state()) is not None
     ]
     for node in nodes.values():
-        clock.observe(
-            max((r.version for r in node.storage.content.records()), default=0)
-        )
+        clock.observe(node.storage.content.version_max)
     if states:
         _, newest = max(states)
         saved = msgspec.json.decode(newest, type=SavedState)
@@ -439,11 +434,6 @@ def restore_cluster(
                 "use those settings, or another --data-dir"
             ) from error
     return cluster
-
-
-def _held_by(nodes: Sequence[ReplicaNode], key: str) -> Record | None:
-    """The record of a key at the first node that has one, for replicas to share."""
-    return next((r for node in nodes if (r := node.storage.get(key)) is not None), None)
 
 
 def _wall_ms() -> int:

@@ -9,7 +9,7 @@ Dynamo (SOSP 2007), section 4.7, with two flat levels in place of a Merkle tree.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from sortedcontainers import SortedList
 from xxhash import xxh3_64_intdigest
@@ -42,6 +42,7 @@ class Content:
     def __init__(self) -> None:
         self.key_count = 0  # values, tombstones left out
         self.size_bytes = 0  # of keys and values, tombstones left out
+        self.version_max = Version(0)  # of what was there when it was filled
         self.tombstones: dict[str, Version] = {}
         self.expiring: dict[str, int] = {}  # key -> expires_at_ms
         self._buckets: list[_Bucket | None] = [None] * BUCKET_COUNT
@@ -86,6 +87,31 @@ class Content:
                 self._partition_digests[index // BUCKETS_PER_PARTITION] ^= change
                 self._count(record)
         return newest
+
+    def fill(self, rows: Iterable[tuple[int, Record, int]]) -> None:
+        """Take the whole of a file: records, each key once, with bucket and digest.
+
+        For a content in which nothing is held yet; fast where rows come in the order
+        of buckets.
+        """
+        buckets, partition_digests = self._buckets, self._partition_digests
+        with self._lock:
+            for index, record, digest in rows:
+                bucket = buckets[index]
+                if bucket is None:
+                    bucket = buckets[index] = _Bucket()
+                    bucket.digest = 0
+                bucket[record.key] = record
+                bucket.digest ^= digest
+                partition_digests[index // BUCKETS_PER_PARTITION] ^= digest
+                self._unsorted.append(record.key)
+                if record.version > self.version_max:
+                    self.version_max = record.version
+                if record.value is None or record.expires_at_ms:
+                    self._count(record)
+                else:
+                    self.key_count += 1
+                    self.size_bytes += record.size_bytes
 
     def purge(self, versions: Mapping[str, Version]) -> None:
         """Forget each record whose version is exactly the one named."""
@@ -152,12 +178,6 @@ class Content:
         bucket = self._buckets[index]
         return list(bucket.values()) if bucket is not None else []
 
-    def records(self) -> Iterator[Record]:
-        """Every record, tombstones included, while nobody writes."""
-        for bucket in self._buckets:
-            if bucket is not None:
-                yield from bucket.values()
-
     def scan(self, prefix: str, after: str, limit: int) -> list[Record]:
         """Up to `limit` records in key order with a prefix, after the key `after`."""
         with self._lock:
@@ -176,7 +196,9 @@ class Content:
     def _remove(self, key: str) -> None:
         index = key_token(key) >> BUCKET_SHIFT
         bucket = self._buckets[index]
-        assert bucket is not None, f"a key that is not held is not removed (key={key!r})"
+        assert bucket is not None, (
+            f"a key that is not held is not removed (key={key!r})"
+        )
         held = bucket.pop(key)
         change = record_digest(key.encode(), held.version)
         bucket.digest ^= change
@@ -209,6 +231,11 @@ class Content:
         """Bring the index up to date. Writes only note their keys, which is cheaper."""
         added, self._unsorted = self._unsorted, []
         self._sorted.update(added)
+
+
+def bucket_of(key: str) -> int:
+    """The bucket of a key, 0 to BUCKET_COUNT - 1."""
+    return key_token(key) >> BUCKET_SHIFT
 
 
 def differing_keys(one: Content, other: Content, partitions: Iterable[int]) -> set[str]:

@@ -26,7 +26,8 @@ from db import (
     StorageInUse,
     open_storage,
 )
-from models import Record, Refused, Staged, Version
+from models import Record, Refused, Staged, Version, key_token
+from storage.content import PARTITION_COUNT, PARTITION_SHIFT, Content
 
 FILE = "node-0.db"
 
@@ -46,7 +47,22 @@ def put(storage: Storage, *records: Record) -> Version | None:
 
 
 def held(storage: Storage) -> dict[str, Record]:
-    return {found.key: found for found in storage.content.records()}
+    return {found.key: found for found in storage.content.scan("", "", 1 << 30)}
+
+
+def facts(content: Content) -> object:
+    """All that a content says of itself beside its records."""
+    return (
+        [content.partition_digest(number) for number in range(PARTITION_COUNT)],
+        [content.bucket_digests(key_token(key) >> PARTITION_SHIFT) for key in KEYS],
+        (content.key_count, content.size_bytes, content.tombstones, content.expiring),
+    )
+
+
+def filled(records: dict[str, Record]) -> Content:
+    content = Content()
+    content.put_many(records.values())
+    return content
 
 
 def open_file(folder: Path, **options: Any) -> SqliteStorage:
@@ -120,6 +136,7 @@ def test_no_order_of_changes_and_reopenings_loses_or_invents_one(
             storage.close()
             storage = open_file(folder)
         assert held(storage) == expected
+        assert facts(storage.content) == facts(filled(expected))
         assert storage.load_state() == state
         assert storage.identity == identity
     storage.close()
@@ -218,10 +235,12 @@ def test_nothing_is_lost_or_changed_when_a_file_is_opened_again(tmp_path):
     again = open_file(tmp_path)
 
     assert (again.identity, held(again), again.content.digest()) == before
+    assert facts(again.content) == facts(filled({r.key: r for r in AWKWARD}))
     assert (again.content.key_count, again.content.tombstones) == counts
     assert again.content.expiring == {"expires": 123_456_789_012}
     assert again.load_state() == (7, b'{"fence":3}')
     assert held(again) == {r.key: r for r in AWKWARD}
+    assert again.content.version_max == (1 << 80) - 1  # for the clock to start above
     again.close()
 
 
@@ -273,14 +292,18 @@ def test_what_was_answered_is_not_lost_when_the_process_is_killed(tmp_path):
 
 
 def test_replicas_do_not_each_keep_their_own_copy_of_a_record(tmp_path):
-    put(first := open_file(tmp_path), record("same", 1), record("other", 2))
-    known = {"same": first.get("same"), "other": record("other", 1)}
-    first.close()
+    for folder, other in (("a", record("other", 1)), ("b", record("other", 2))):
+        storage = open_file(tmp_path / folder)
+        put(storage, record("same", 1), other)
+        storage.close()
+    known: dict[str, Record] = {}
 
-    second = open_file(tmp_path, known=known.get)
+    first, second = (open_file(tmp_path / folder, known=known) for folder in "ab")
 
-    assert second.get("same") is known["same"]
+    assert second.get("same") is first.get("same")
     assert second.get("other") == record("other", 2)  # theirs is older: not shared
+    assert first.get("other") == record("other", 1)
+    first.close()
     second.close()
 
 
@@ -431,6 +454,8 @@ class FaultyDisk(apsw.VFS):
         self.fault: Callable[[str, int], Exception | None] = lambda kind, number: None
 
     def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+        if not isinstance(name, apsw.URIFilename) or name.filename()[-4:] == "-wal":
+            self.reach("open beside")
         return FaultyFile(self, name, flags)
 
     def reach(self, kind: str) -> None:
@@ -791,7 +816,7 @@ STATEMENTS = {
     "a value as text": "update records set value = 'text' where key = 'key-3'",
     "a value as number": "update records set value = 7 where key = 'key-3'",
     "an older version": (
-        "update records set version = '00000000000000000001' where key = 'key-3'"
+        "update records set version = x'00000000000000000001' where key = 'key-3'"
     ),
     "a version that is none": "update records set version = 'x' where key = 'key-3'",
     "a later expiry": "update records set expires_at_ms = 1 where key = 'key-3'",
@@ -870,3 +895,18 @@ def test_removing_an_old_damaged_file_does_not_cost_a_newer_one(tmp_path):
 
     aside = {path.read_bytes() for path in tmp_path.glob("*.damaged-*")}
     assert aside == {b"second damage", b"third damage"}
+
+
+def test_sound_file_is_not_set_aside_when_no_more_files_can_be_opened(disk, tmp_path):
+    put(storage := open_file(tmp_path / "live"), record("k", 1))
+    copy_files(tmp_path / "live", tmp_path / "killed")  # with a write-ahead log
+    storage.close()
+
+    disk.fault = lambda kind, _: apsw.CantOpenError() if kind == "open beside" else None
+    with pytest.raises(apsw.CantOpenError):
+        open_storage(tmp_path / "killed", 0, durable=False).close()
+
+    disk.mend()
+    again = open_storage(tmp_path / "killed", 0, durable=False)
+    assert held(again) == {"k": record("k", 1)}
+    again.close()
