@@ -42,7 +42,7 @@ class Content:
     def __init__(self) -> None:
         self.key_count = 0  # values, tombstones left out
         self.size_bytes = 0  # of keys and values, tombstones left out
-        self.version_max = Version(0)  # of what was there when it was filled
+        self.version_max = Version(0)  # of all that was ever put or filled in
         self.tombstones: dict[str, Version] = {}
         self.expiring: dict[str, int] = {}  # key -> expires_at_ms
         self._buckets: list[_Bucket | None] = [None] * BUCKET_COUNT
@@ -83,6 +83,8 @@ class Content:
                         newest = max(held.version, newest or held.version)
                     continue
                 bucket[key] = record
+                if record.version > self.version_max:
+                    self.version_max = record.version
                 bucket.digest ^= change
                 self._partition_digests[index // BUCKETS_PER_PARTITION] ^= change
                 self._count(record)

@@ -57,6 +57,18 @@ def test_no_wall_clock_makes_a_version_that_is_not_above_all_before(steps, origi
             latest_ms = now_ms
 
 
+@given(WALLS, WALLS)
+def test_time_that_was_told_does_not_go_back_with_the_wall_clock(one, other):
+    wall = Wall(max(one, other))
+    clock = HybridClock(wall)
+    told = clock.now_ms()
+
+    wall.ms = min(one, other)
+
+    assert clock.now_ms() == told
+    assert clock.next_version().ms >= told
+
+
 @given(VERSIONS, WALLS, ORIGINS)
 def test_time_does_not_lag_behind_a_version_that_was_observed(version, wall_ms, origin):
     clock = HybridClock(Wall(wall_ms), origin)

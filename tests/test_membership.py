@@ -633,7 +633,7 @@ class Promises(RuleBasedStateMachine):
     """Operations and failures in any order, as the protocol and the repair use them.
 
     Writes are numbered. `held` is the number that a node truly has of a key of a shard,
-    `kept` that of the newest acknowledged write.
+    `kept` the newest that a client knows: it was acknowledged, or read.
     """
 
     @initialize(
@@ -696,6 +696,15 @@ class Promises(RuleBasedStateMachine):
         """The newest that the members have, written again: that is a newer number."""
         shard.unsettled.add(key)
         return self.make_writable(shard) and self.replicate(shard, key, set(), set())
+
+    @rule(number=NODES, key=st.sampled_from("ab"))
+    def read(self, number, key):
+        """What a reader was shown must be there from then on, acknowledged or not."""
+        shard = self.pick(number)
+        if key not in shard.unsettled and shard.sources:
+            shown = self.held[shard.replicas][shard.sources[0]][key]
+            assert shown >= self.kept[shard.replicas][key]
+            self.kept[shard.replicas][key] = shown
 
     @rule(node=NODES, wipe=SELDOM)
     def fail(self, node, wipe):

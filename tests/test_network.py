@@ -436,6 +436,27 @@ def test_spawned_operation_does_not_hold_up_who_spawned_it(live):
 
 
 def test_spawned_operation_does_not_overlap_one_on_its_key(live):
+    gate, order = Gate(), []
+    live.driver.run(spawning("k", calling(gate)))
+    wait_for(gate.reached)
+    began = threading.Event()
+
+    def client() -> None:
+        began.set()
+        live.driver.run_key("k", calling(lambda: order.append("client")))
+
+    waiting = start(client)
+    wait_for(began)
+    live.driver.run_key(key_beside("k"), calling(lambda: order.append("other key")))
+    order.append("background goes on")
+    gate.go_on.set()
+    end(waiting)
+    live.driver.drain()
+
+    assert order == ["other key", "background goes on", "client"]
+
+
+def test_operation_that_spawns_one_on_its_own_key_does_not_wait_for_it(live):
     order = []
 
     def writer() -> Operation[None]:

@@ -31,7 +31,10 @@ from models import (
     Unavailable,
     Uncertain,
     Versions,
+    key_token,
 )
+from replication import ReplicaNode
+from storage.content import BUCKET_SHIFT
 from tests.interleaving import Cluster
 
 LOST, UNHEARD = "lost", "unheard"  # never arrives; arrives, and its answer does not
@@ -131,12 +134,21 @@ def at(number: int, kind: type, node: int, work: Callable[[], Any]) -> Fate:
 # --- What a recovery costs ---------------------------------------------------------------
 
 
+NEIGHBOURS = ["k379", "k653", "k2673"]  # in one bucket
+NEAR = ["k273", "k331", "k645", "k809"]  # in one partition, each in another bucket
+
+
+def bucket_of(key: str) -> int:
+    return key_token(key) >> BUCKET_SHIFT
+
+
 def recovery_of_a_few_changes(keys: int) -> tuple[Scene, Recovery]:
     scene = Scene()
-    scene.write(*names(keys))
+    scene.write(*names(keys), *NEIGHBOURS)
     scene.store.fail(2)
     scene.write(*names(10), value="changed")
     scene.write(*names(5, "new"))
+    scene.write(NEIGHBOURS[0], value="changed")
     for key in names(20)[15:]:
         scene.store.delete(key)
     scene.sent.clear()
@@ -147,13 +159,31 @@ def test_recovery_does_not_copy_what_the_node_has():
     scene, recovery = recovery_of_a_few_changes(keys=500)
 
     put = [r for node, m in scene.messages(Put) if node == 2 for r in m.records]
-    missed = {*names(10), *names(5, "new"), *names(20)[15:]}
+    missed = {*names(10), *names(5, "new"), *names(20)[15:], NEIGHBOURS[0]}
     assert {record.key for record in put} == missed
-    assert len(put) == recovery.copied == 20
+    assert len(put) == recovery.copied == 21
     assert recovery.removed == 5
     assert recovery.bytes == sum(record.size_bytes for record in put)
     assert scene.info(2).stale_keys == 0
-    scene.check_equal(keys=500)
+    scene.check_equal(keys=503)
+
+
+def test_comparison_does_not_ask_for_keys_of_buckets_that_agree():
+    scene = Scene()
+    scene.write(*names(500), *NEIGHBOURS, *NEAR)
+    scene.store.fail(2)
+    changed = [NEIGHBOURS[0], NEAR[0], *names(20)]
+    scene.write(*changed, value="changed")
+    scene.kill()  # what node 2 missed has to be found out
+    scene.sent.clear()
+
+    assert scene.recover(2).copied == 22
+
+    listed = {bucket for _, m in scene.messages(Versions) for bucket in m.buckets}
+    assert listed == {bucket_of(key) for key in changed}
+    assert scene.messages(Get) == []  # equal neighbours need no second look
+    assert [len({*map(bucket_of, keys)}) for keys in (NEIGHBOURS, NEAR)] == [1, 4]
+    scene.check_equal(keys=507)
 
 
 def test_cost_of_a_recovery_does_not_grow_with_what_is_stored():
@@ -181,6 +211,20 @@ def test_node_that_missed_nothing_does_not_copy_or_wait(mode):
 
     assert scene.messages(Put, Fetch, Versions, BucketDigests) == []
     scene.check_equal(keys=50)
+
+
+def test_node_whose_answer_was_lost_is_not_said_to_copy_what_it_has():
+    scene = Scene()
+    scene.fate = lambda node, m: UNHEARD if node == 2 and isinstance(m, Put) else None
+    scene.write(*names(5))
+    scene.fate = lambda node, message: None
+    out_of_sync = scene.status(2)
+
+    recovery = scene.recover(2)
+
+    assert out_of_sync == RECOVERING
+    assert (recovery.copied, recovery.bytes) == (0, 0)
+    scene.check_equal(keys=5)
 
 
 def test_wiped_node_is_not_up_before_it_has_everything_again():
@@ -294,6 +338,23 @@ def test_node_that_catches_up_behind_another_one_waits_for_the_one_that_knows():
     assert scene.info(0).waiting_for == ()
 
 
+def test_node_does_not_wait_for_a_down_node_where_another_one_has_the_same():
+    scene = Scene(nodes=4, factor=3)
+    by_shard = {scene.view.shard(key).replicas: key for key in names(100)}
+    only_2_knows, more_know = by_shard[1, 2, 3], by_shard[0, 1, 3]
+    scene.store.fail(1)
+    scene.write(only_2_knows, more_know)
+    scene.store.fail(3)
+    scene.write(only_2_knows, value="changed")
+    scene.store.fail(2)
+
+    info = scene.store.recover(1)
+
+    assert (info.status, info.waiting_for) == (RECOVERING, (2,))
+    assert scene.view.shard(more_know).in_sync == (0, 1, 3)
+    assert scene.store.read(more_know).value == "v"
+
+
 def test_kill_at_any_step_of_a_recovery_leaves_a_state_it_can_go_on_from():
     for steps in range(200):
         scene = Scene(nodes=2, factor=2)
@@ -376,13 +437,30 @@ def test_write_that_only_the_returning_node_took_does_not_come_back_after_it_was
     scene.check_equal(keys=0)
 
 
+def test_newer_write_that_only_the_returning_node_has_does_not_stay_there_alone():
+    scene = Scene(nodes=2, factor=2)
+    scene.write("k", value="old")
+    scene.fate = lambda node, m: (LOST, UNHEARD)[node] if isinstance(m, Put) else None
+    with pytest.raises(Uncertain):
+        scene.write("k", value="unknown")
+    scene.fate = lambda node, message: None
+    scene.store.fail(1)
+    scene.kill()  # that the key is unsettled is forgotten
+    scene.write("other")  # node 1 is out of sync from here on
+    assert scene.store.read("k").value == "old"
+
+    scene.store.recover(1)
+
+    assert scene.values("k") == {b'"old"'}
+    scene.check_equal(keys=2)
+
+
 def test_replicas_that_a_kill_left_different_do_not_answer_differently():
     scene = Scene()
     scene.write("k", value="old")
     scene.fate = lambda node, m: LOST if isinstance(m, Put) and node != 1 else None
     scene.spawn(write_operation(scene, "k"), "k")
-    scene.tick()
-    scene.tick()
+    scene.tick()  # its messages are sent; what came back is never heard of
     scene.fate = lambda node, message: None
     before = scene.values("k")
 
@@ -425,13 +503,20 @@ def test_tombstone_younger_than_the_grace_is_not_purged():
     assert scene.held("k") == [None, None, None]
 
 
-@pytest.mark.parametrize("reason", ["down", "wiped", "silent", "unsettled"])
+@pytest.mark.parametrize(
+    "reason", ["down", "wiped", "recovering", "silent", "unsettled"]
+)
 def test_tombstone_is_not_purged_while_a_replica_may_still_need_it(reason):
     scene = scene_with_a_tombstone()
     if reason == "down":
         scene.store.fail(2)
     elif reason == "wiped":
         scene.store.fail(2, "wipe")
+    elif reason == "recovering":
+        scene.store.fail(2)
+        scene.write("other", value="changed")
+        scene.fate = lambda node, m: LOST if isinstance(m, Digests) else None
+        assert scene.store.recover(2).status == RECOVERING
     elif reason == "silent":
         scene.fate = lambda node, m: (
             LOST if node == 2 and isinstance(m, Tombstones) else None
@@ -527,6 +612,20 @@ def test_late_put_from_before_a_kill_is_not_taken_by_the_next_process():
     scene.kill()
 
     assert deliver_everywhere(scene, old) == []
+
+
+def test_fence_is_kept_by_the_node_before_the_next_process_has_said_a_word():
+    scene = Scene()
+    scene.write("k")
+    [old, *_] = [message for _, message in scene.messages(Put)]
+    scene.store.delete("k")
+    scene.maintain()
+
+    node = ReplicaNode(0, scene.storages[0])
+
+    with pytest.raises(Refused, match="old epoch"):
+        node.handle(old)
+    assert scene.storages[0].get("k") is None
 
 
 # --- Expiry ------------------------------------------------------------------------------
