@@ -7,6 +7,7 @@ in memory only once it is durable. `open_storage` chooses and opens one.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ __all__ = [
     "StorageInUse",
     "open_storage",
 ]
+log = logging.getLogger(__name__)
 
 
 class MemoryStorage(Storage):
@@ -96,6 +98,7 @@ def open_storage(
         aside = [p.suffix for p in directory.glob(f"{path.name}.damaged-*")]
         numbers = [int(n) for end in aside if (n := end.rpartition("-")[2]).isdigit()]
         number = 1 + max(numbers, default=0)
+        log.warning("%s fails its checks: set aside as .damaged-%d", path, number)
         for file in files_of(path):
             with suppress(FileNotFoundError):
                 file.rename(

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -26,12 +25,12 @@ import msgspec
 from cluster.clock import HybridClock
 from cluster.events import EventLog
 from cluster.listing import list_keys, locate
-from cluster.membership import Membership
+from cluster.membership import PROCESS_SHIFT, Membership
 from cluster.network import Driver, LiveDriver
 from cluster.placement import PLACEMENTS
 from cluster.reconfiguration import STOP, Reconfiguration
 from cluster.reports import stale_keys, waiting_for
-from cluster.shard import Layout, LayoutMismatch, SavedState, ShardState
+from cluster.shard import Layout, SavedState, ShardState
 from cluster.upkeep import Upkeep
 from config import Settings
 from db import Storage, open_storage
@@ -65,6 +64,8 @@ from models import (
 )
 from protocols import PROTOCOLS
 from storage.content import differing_keys
+
+EVENTS_OF_A_PROCESS = 1_000_000  # numbers that a process may use before the next's
 
 
 class SettingsMismatch(Exception):
@@ -361,12 +362,7 @@ class ReplicationManager:
     def __enter__(self) -> ReplicationManager:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _check_level(self, level: str) -> str:
@@ -397,10 +393,13 @@ def open_manager(
             durable = chosen.durability == "fsync"
             storage = open_storage(directory, node_id, durable=durable, known=known)
             opened.callback(storage.close)
+            _check_layout(chosen, storage)
             nodes[node_id] = ReplicaNode(node_id, storage)
         clock = HybridClock(_wall_ms)
         cluster = restore_cluster(chosen, nodes, clock)
-        manager = ReplicationManager(chosen, nodes, cluster, EventLog(_wall_ms))
+        process = cluster.epoch >> PROCESS_SHIFT  # how many came before this one
+        events = EventLog(_wall_ms, process * EVENTS_OF_A_PROCESS + 1)
+        manager = ReplicationManager(chosen, nodes, cluster, events)
         manager.start()
         opened.pop_all()
         return manager
@@ -410,7 +409,7 @@ def restore_cluster(
     settings: Settings, nodes: Mapping[NodeId, ReplicaNode], clock: HybridClock
 ) -> Membership:
     """The cluster as the newest state record at the nodes has it, or a new one."""
-    layout = Layout(settings.placement, tuple(nodes), settings.replication_factor)
+    layout = _layout_of(settings)
     assignment = PLACEMENTS[settings.placement](
         tuple(nodes), settings.replication_factor
     )
@@ -418,22 +417,31 @@ def restore_cluster(
     cluster = Membership(
         assignment, layout, identities, clock, min_in_sync=settings.min_in_sync
     )
-    states = [
-        s for node in nodes.values() if (s := node.storage.load_state()) is not None
-    ]
+    states = [node.storage.load_state() for node in nodes.values()]
+    newest = max(filter(None, states), default=None)
     for node in nodes.values():
         clock.observe(node.storage.content.version_max)
-    if states:
-        _, newest = max(states)
-        saved = msgspec.json.decode(newest, type=SavedState)
-        try:
-            cluster.restore(saved)
-        except LayoutMismatch as error:
-            raise SettingsMismatch(
-                f"the data in {settings.data_dir} were written with {error}, not {layout}: "
-                "use those settings, or another --data-dir"
-            ) from error
+    if newest is not None:
+        cluster.restore(msgspec.json.decode(newest[1], type=SavedState))
     return cluster
+
+
+def _check_layout(settings: Settings, storage: Storage) -> None:
+    """Refuse data of another layout, before files are made that they do not have."""
+    state, layout = storage.load_state(), _layout_of(settings)
+    if state is None:
+        return
+    saved = msgspec.json.decode(state[1], type=SavedState).layout
+    if saved != layout:
+        raise SettingsMismatch(
+            f"the data in {settings.data_dir} were written with {saved}, not {layout}: "
+            "use those settings, or another --data-dir"
+        )
+
+
+def _layout_of(settings: Settings) -> Layout:
+    nodes = tuple(range(settings.nodes))
+    return Layout(settings.placement, nodes, settings.replication_factor)
 
 
 def _wall_ms() -> int:

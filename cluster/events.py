@@ -13,12 +13,14 @@ KEPT_MAX = 10_000
 
 
 class EventLog:
-    """The newest events, in memory. Numbers grow by one and begin at 1 at each start."""
+    """The newest events, in memory. Numbers grow by one from `first`."""
 
-    def __init__(self, wall_ms: Callable[[], int], kept_max: int = KEPT_MAX) -> None:
+    def __init__(
+        self, wall_ms: Callable[[], int], first: int = 1, kept_max: int = KEPT_MAX
+    ) -> None:
         self._wall_ms = wall_ms
         self._events: deque[Event] = deque(maxlen=kept_max)
-        self._next = 1
+        self._next = first
         self._lock = threading.Lock()
 
     def record(self, kind: str, detail: str, node_id: NodeId | None = None) -> None:

@@ -148,14 +148,14 @@ class Membership:
         """Why the shard cannot be served now, in words, and what would help."""
         if shard.lost:
             return (
-                "every in-sync replica of this key lost its storage; recover a node with "
+                "every in-sync replica of the shard lost its storage; recover a node with "
                 '{"accept_loss": true} to go on with what its copy still holds '
                 f"(replicas: {_listed(shard.replicas)})"
             )
         absent = tuple(node for node in shard.in_sync if self.status[node] == DOWN)
         if not shard.members:
             return (
-                "every in-sync replica of this key is down; recover one of them "
+                "every in-sync replica of the shard is down; recover one of them "
                 f"(in sync and down: {_listed(absent)})"
             )
         if len(shard.members) < self.min_in_sync:

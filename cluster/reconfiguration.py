@@ -80,6 +80,7 @@ class Reconfiguration:
         self._expire = expire
         self._monotonic = monotonic
         self._waiting: dict[NodeId, tuple[NodeId, ...]] = {}
+        self._lost: dict[NodeId, int] = {}  # shards, as last reported
         self._transition = threading.Lock()  # a node's status and the node itself agree
 
     def start(self) -> Operation[None]:
@@ -228,11 +229,24 @@ class Reconfiguration:
                 f"node {node} caught up ({progress.copied} copied)",
                 node,
             )
-        elif awaited:
+        else:
+            self._report_lost_shards(node)
+        if awaited:
             self._waiting[node] = awaited
         if awaited and awaited != before:
             names = ", ".join(map(str, awaited))
             self._events.record("waiting", f"node {node} waits for {names}", node)
+
+    def _report_lost_shards(self, node: NodeId) -> None:
+        lost = sum(shard.lost for shard in self._cluster.shards_of(node))
+        if lost != self._lost.get(node, 0):
+            self._events.record(
+                "waiting",
+                f"node {node} cannot serve {lost} of its shards, whose every in-sync "
+                'copy is lost: recover it with {"accept_loss": true} to go on without',
+                node,
+            )
+        self._lost[node] = lost
 
     def _save(self) -> Operation[Any]:
         if not (yield from self._cluster.save()):

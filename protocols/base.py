@@ -148,16 +148,17 @@ def check_condition(
     if intent.value is None and live is None:
         raise absent(intent.key, current)
     version = live.version.text if live is not None else None
+    verb = "delete" if intent.value is None else "write"
     expected = condition.if_versions
     if expected is not None and version not in expected:
         raise VersionMismatch(
-            "cannot write when the version is not the expected one "
-            f"(key={intent.key!r}, expected={' or '.join(expected)}, current={version})",
+            f"cannot {verb} when the version is not the expected one "
+            f"(key={intent.key!r}, expected={' or '.join(expected)}, current={version or 'none'})",
             version=version,
         )
     if condition.if_absent and live is not None:
         raise VersionMismatch(
-            f"cannot create when the key exists (key={intent.key!r}, current={version})",
+            f"cannot create when the key exists (key={intent.key!r}, current={version or 'none'})",
             version=version,
         )
     if condition.if_present and live is None:

@@ -649,6 +649,9 @@ class Promises(RuleBasedStateMachine):
             for replicas in self.cluster.shards
         }
         self.kept = {replicas: {"a": 0, "b": 0} for replicas in self.cluster.shards}
+        self.acknowledged = {
+            replicas: kept.copy() for replicas, kept in self.kept.items()
+        }
         self.copied: set[tuple[tuple, int]] = set()  # complete, if nothing was missed
         self.epoch = 0
 
@@ -688,7 +691,7 @@ class Promises(RuleBasedStateMachine):
             shard.unsettled.add(key)
             return False
         self.save()
-        self.kept[shard.replicas][key] = number
+        self.kept[shard.replicas][key] = self.acknowledged[shard.replicas][key] = number
         shard.unsettled.discard(key)
         return True
 
@@ -806,9 +809,10 @@ class Promises(RuleBasedStateMachine):
         if self.cluster.status[node] == DOWN:
             return
         for shard in self.cluster.accept_loss(node):
-            kept, held = self.kept[shard.replicas], self.held[shard.replicas][node]
-            for key in "ab":
-                kept[key] = min(kept[key], held[key])
+            held = self.held[shard.replicas][node]
+            for promised in (self.kept, self.acknowledged):
+                for key, number in promised[shard.replicas].items():
+                    promised[shard.replicas][key] = min(number, held[key])
             self.copied = {pair for pair in self.copied if pair[0] != shard.replicas}
             assert shard.in_sync == (node,)
         assert not any(s.lost for s in self.cluster.shards_of(node))
@@ -867,11 +871,12 @@ class Promises(RuleBasedStateMachine):
                 assert all(node in s.in_sync for s in self.cluster.shards_of(node))
 
     @invariant()
-    def what_a_replica_lacks_is_noted(self):
+    def what_was_acknowledged_and_a_replica_lacks_is_noted(self):
         for replicas, shard in self.cluster.shards.items():
             for node in set(replicas) - set(shard.in_sync):
                 notes, held = shard.missed[node], self.held[replicas][node]
-                behind = {k for k, n in self.kept[replicas].items() if held[k] < n}
+                newest = self.acknowledged[replicas]
+                behind = {key for key in "ab" if held[key] < newest[key]}
                 assert notes is None or behind <= notes
 
     @invariant()

@@ -437,6 +437,25 @@ def test_write_that_only_the_returning_node_took_does_not_come_back_after_it_was
     scene.check_equal(keys=0)
 
 
+@pytest.mark.xfail(
+    strict=True, reason="evict_uncompared leaves empty notes, not unknown ones"
+)
+def test_node_that_could_not_be_compared_is_not_said_to_lack_nothing():
+    scene = Scene(nodes=2, factor=2)
+    scene.write("k", "other", value="old")
+    scene.fate = lambda node, m: LOST if isinstance(m, Put) and node == 1 else None
+    scene.spawn(write_operation(scene, "k"), "k")
+    scene.tick()
+    scene.fate = lambda node, message: None
+    scene.store.fail(1)
+
+    scene.kill()
+
+    assert scene.store.read("k").value == "during"
+    assert scene.view.shard("k").in_sync == (0,)
+    assert scene.info(1).stale_keys == 1
+
+
 def test_newer_write_that_only_the_returning_node_has_does_not_stay_there_alone():
     scene = Scene(nodes=2, factor=2)
     scene.write("k", value="old")

@@ -236,6 +236,8 @@ class Restart(unittest.TestCase):
             SettingsMismatch, "--nodes 3 --replication-factor 2.*use those"
         ):
             self.open(nodes=5)
+        files = sorted(file.name for file in self.data_dir.glob("*.db"))
+        self.assertEqual(files, ["node-0.db", "node-1.db", "node-2.db"])
 
         with self.open() as store:
             self.assertEqual(store.read("key").value, 1)

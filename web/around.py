@@ -86,7 +86,7 @@ def _config(call: Call) -> Answer:
 
 
 def _events(call: Call) -> Answer:
-    """Numbers grow by one, from 1 at each start; the newest 10,000 are kept."""
+    """Numbers grow, over restarts too; the newest 10,000 of a process are kept."""
     since = number_of(call.query, "since", 0, 10**15)
     return answer(EventList(call.store.events(since)))
 
