@@ -77,7 +77,6 @@ class Content:
                     self._unsorted.append(key)
                 elif held.version < record.version:
                     change ^= record_digest(encoded, held.version)
-                    self._uncount(held)
                 else:
                     if held.version > record.version:
                         newest = max(held.version, newest or held.version)
@@ -87,7 +86,7 @@ class Content:
                     self.version_max = record.version
                 bucket.digest ^= change
                 self._partition_digests[index // BUCKETS_PER_PARTITION] ^= change
-                self._count(record)
+                self._recount(held, record)
         return newest
 
     def fill(self, rows: Iterable[tuple[int, Record, int]]) -> None:
@@ -210,6 +209,21 @@ class Content:
         self._uncount(held)
         self._sort()
         self._sorted.discard(key)
+
+    def _recount(self, held: Record | None, record: Record) -> None:
+        """Keep the counts when `record` takes the place of `held`."""
+        if (
+            held is None
+            or held.value is None
+            or record.value is None
+            or held.expires_at_ms
+            or record.expires_at_ms
+        ):
+            if held is not None:
+                self._uncount(held)
+            self._count(record)
+        else:  # a value over a value, by far the most common
+            self.size_bytes += len(record.value) - len(held.value)
 
     def _count(self, record: Record) -> None:
         if record.value is None:

@@ -446,8 +446,7 @@ def test_node_that_could_not_be_compared_is_not_said_to_lack_nothing():
     scene.fate = lambda node, m: LOST if isinstance(m, Put) and node == 1 else None
     scene.spawn(write_operation(scene, "k"), "k")
     scene.tick()
-    scene.fate = lambda node, message: None
-    scene.store.fail(1)
+    scene.fate = lambda node, m: LOST if isinstance(m, Digests) else None
 
     scene.kill()
 
