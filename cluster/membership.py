@@ -258,7 +258,10 @@ class Membership:
         After a kill such a member may lack, or alone hold, what the others will show.
         """
         with self._lock:
-            self._evict(shard, [n for n in shard.unchecked if n not in agreed])
+            doubtful = [node for node in shard.unchecked if node not in agreed]
+            self._evict(shard, doubtful)
+            for node in set(doubtful) - set(shard.in_sync):
+                shard.missed[node] = None
 
     def mark_checked(self, shard: ShardState, nodes: Iterable[NodeId]) -> None:
         """The copies of these members were compared and agree."""

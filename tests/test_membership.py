@@ -211,7 +211,7 @@ def test_member_that_could_not_be_compared_is_not_kept_beside_those_that_agree(
     cluster.mark_checked(shard, [0, 1])
 
     assert shard.in_sync == shard.sources == (0, 1)
-    assert (shard.unchecked, shard.missed) == (set(), {2: set()})
+    assert (shard.unchecked, shard.missed) == (set(), {2: None})
 
 
 def test_leaving_out_whom_nothing_agrees_with_does_not_empty_the_set(cluster, shard):

@@ -437,9 +437,6 @@ def test_write_that_only_the_returning_node_took_does_not_come_back_after_it_was
     scene.check_equal(keys=0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="evict_uncompared leaves empty notes, not unknown ones"
-)
 def test_node_that_could_not_be_compared_is_not_said_to_lack_nothing():
     scene = Scene(nodes=2, factor=2)
     scene.write("k", "other", value="old")
