@@ -14,7 +14,7 @@ from typing import Any
 
 from cluster.clock import HybridClock
 from cluster.events import EventLog
-from cluster.shard import DOWN, UP
+from cluster.shard import UP
 from config import Settings
 from db import MemoryStorage
 from models import (
@@ -429,7 +429,3 @@ def judge(history) -> bool:
         return False
 
     return fits(0, None)
-
-
-def down(cluster: Cluster) -> list[int]:
-    return [node for node, status in cluster.view.status.items() if status == DOWN]
