@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
 from flask import Flask, Response, request
+from msgspec import Meta
 from werkzeug.exceptions import HTTPException
 
 from config import Settings
@@ -22,6 +24,7 @@ from models import (
     NodeInfo,
     NodeNotFound,
     ReadOutcome,
+    StorageFull,
     StoreError,
     Timeout,
     TooLarge,
@@ -30,6 +33,7 @@ from models import (
     VersionMismatch,
     WriteOutcome,
 )
+from protocols import PROTOCOLS
 from replication import ReplicationManager, open_manager
 from web.around import around_routes
 from web.guard import Guard
@@ -85,7 +89,17 @@ class StoreApp(Flask):
     def __call__(
         self, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
-        """Answer one request, with the headers that every answer has."""
+        """Answer one request."""
+        return self._answer(self.wsgi_app, environ, start_response)
+
+    def refuse(self, error: Exception) -> Callable[..., Iterable[bytes]]:
+        """An application that answers with an error whatever it is asked."""
+        return partial(self._answer, _as_answer(error))
+
+    def _answer(
+        self, application: Any, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer with the headers that every answer has."""
         name = self._name_request(environ)
 
         def start(status: str, headers: Headers, error: Any = None) -> Any:
@@ -95,7 +109,8 @@ class StoreApp(Flask):
             headers.append(("X-Request-Id", name))
             return start_response(status, headers, error)
 
-        return self.wsgi_app(environ, start)
+        answered: Iterable[bytes] = application(environ, start)
+        return answered
 
     def make_response(self, rv: Any) -> Response:
         """Leave an `Answer` as it is: it can be sent, and that is all Flask does here."""
@@ -151,17 +166,39 @@ def _view(
 
 # --- The table -----------------------------------------------------------------------
 
-_LEVEL = Parameter("consistency", "the level of this request; absent: the store's own")
-_IF_MATCH = Parameter(
-    "If-Match", 'only if this is the version: `"<version>"`, or `*` for any'
+LEVELS = sorted({level for protocol in PROTOCOLS.values() for level in protocol.levels})
+_LEVEL = Parameter(
+    "consistency",
+    "the level of this request; absent: the store's own",
+    Annotated[str, Meta(extra_json_schema={"enum": LEVELS})],
 )
-_IF_NEW = Parameter("If-None-Match", "`*`: only if the key does not exist")
+_ETAGS = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"const": "*"},
+                {"pattern": r'^"[!#-~]*"( *, *"[!#-~]*")*$'},
+            ]
+        }
+    ),
+]
+_IF_MATCH = Parameter(
+    "If-Match",
+    'only if this is the version: `"<version>"`, or `*` for any',
+    _ETAGS,
+)
+_IF_NEW = Parameter(
+    "If-None-Match", "`*`: only if the key does not exist", Literal["*"]
+)
 _IF_CHANGED = Parameter(
-    "If-None-Match", '304 if this is still the version: `"<version>"`'
+    "If-None-Match",
+    '304 if this is still the version: `"<version>"`',
+    _ETAGS,
 )
 _BODY_FAILURES = (TooLarge, NotJson)
 _WRITE_FAILURES = (VersionMismatch, Unavailable, Uncertain)
-_READ_FAILURES = (KeyNotFound, Unavailable, Timeout)
+_READ_FAILURES = (KeyNotFound, TooLarge, Unavailable, Timeout)
 
 
 def routes() -> tuple[Route, ...]:
@@ -171,7 +208,7 @@ def routes() -> tuple[Route, ...]:
         body=body(WriteBody, '{"key":"greeting","value":"hello"}'),
         query=(_LEVEL,),
         headers=(_IF_MATCH, _IF_NEW),
-        failures=(*_WRITE_FAILURES, *_BODY_FAILURES),
+        failures=(*_WRITE_FAILURES, *_BODY_FAILURES, StorageFull),
         has_version=True,
     )  # fmt: skip
     read = Route(
@@ -185,7 +222,7 @@ def routes() -> tuple[Route, ...]:
         "DELETE", "/delete", _delete, "Delete a key", WriteOutcome,
         query=(_LEVEL,),
         headers=(_IF_MATCH,),
-        failures=(KeyNotFound, *_WRITE_FAILURES),
+        failures=(KeyNotFound, TooLarge, *_WRITE_FAILURES),
     )  # fmt: skip
     fail = Route(
         "POST", "/fail/<int:node_id>", _fail, "Take a node down", NodeInfo,
@@ -268,6 +305,10 @@ def _on_error(error: Exception) -> Answer:
     if not isinstance(error, StoreError | HTTPException):
         name = request.environ[REQUEST_ID]
         log.error("request %s (%s) failed", name, request.path, exc_info=error)
+    return _as_answer(error)
+
+
+def _as_answer(error: Exception) -> Answer:
     found = failure(error)
     made = json_answer(_encode(found.document), found.status, PROBLEM_JSON)
     made.headers.extend(found.headers)

@@ -28,6 +28,7 @@ from pydantic import (
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 WILDCARDS = frozenset(("0.0.0.0", "::", ""))  # every address of the machine
 SECRET = frozenset(("api_token", "read_token"))
+BODY_OVERHEAD_BYTES = 8 << 10  # of a body over its value: key, field names, blanks
 FILE_NAME = "kv.toml"
 PREFIX = "KV_"
 # The settings as --help shows them; every setting is in one group.
@@ -36,9 +37,14 @@ GROUPS = {
     "the cluster": "nodes replication_factor protocol placement consistency min_in_sync",
     "what survives": "storage data_dir durability engine",
     "who may call": "api_token read_token allowed_host",
-    "limits and upkeep": (
-        "max_value_bytes max_batch tombstone_grace_seconds maintenance_seconds log_level"
+    "limits of a request": (
+        "max_key_bytes max_value_bytes max_body_bytes max_header_bytes max_depth max_batch"
     ),
+    "limits of the service": (
+        "max_stored_bytes max_concurrent_requests max_connections body_seconds "
+        "request_seconds idle_seconds"
+    ),
+    "upkeep": "tombstone_grace_seconds maintenance_seconds scrub_rows log_level",
 }
 
 
@@ -76,8 +82,47 @@ class Settings(BaseModel):
     maintenance_seconds: float = Field(
         30.0, gt=0, description="pause between rounds of background upkeep, seconds"
     )
+    scrub_rows: int = Field(
+        1_000,
+        ge=0,
+        le=1_000_000,
+        description="rows of the nodes' files checked a second, in all (0: none)",
+    )
+    max_key_bytes: int = Field(
+        255, ge=1, le=255, description="largest key, bytes of UTF-8"
+    )
     max_value_bytes: int = Field(
         1 << 20, ge=1, le=1 << 26, description="largest value, bytes as JSON"
+    )
+    max_body_bytes: int = Field(
+        8 << 20, ge=1 << 10, le=1 << 30, description="largest request body, bytes"
+    )
+    max_header_bytes: int = Field(
+        16 << 10, ge=1 << 10, le=60 << 10, description="request line and headers, bytes"
+    )
+    max_depth: int = Field(
+        128, ge=2, le=500, description="arrays and objects in one another, in a body"
+    )
+    max_stored_bytes: int = Field(
+        2 << 30, ge=1 << 10, description="keys and values, each replica counted, bytes"
+    )
+    max_concurrent_requests: int = Field(
+        256, ge=1, le=100_000, description="requests waiting or worked on"
+    )
+    max_connections: int = Field(
+        4_096, ge=16, le=1_000_000, description="connections open at the same time"
+    )
+    body_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=3_600,
+        description="within which a body must have arrived, seconds",
+    )
+    request_seconds: float = Field(
+        60.0, gt=0, le=86_400, description="after which a request is answered with 504"
+    )
+    idle_seconds: float = Field(
+        60.0, ge=0.1, le=86_400, description="after which an idle connection is closed"
     )
     max_batch: int = Field(1_000, ge=1, le=100_000, description="operations in a batch")
     threads: int = Field(
@@ -118,6 +163,12 @@ class Settings(BaseModel):
             raise ValueError(
                 f"min_in_sync={self.min_in_sync} can never be met by "
                 f"{self.replicas_of_a_key} replicas: lower it"
+            )
+        if self.max_body_bytes < self.max_value_bytes + BODY_OVERHEAD_BYTES:
+            raise ValueError(
+                f"max_body_bytes={self.max_body_bytes} leaves no room for a value of "
+                f"max_value_bytes={self.max_value_bytes}: raise it to at least "
+                f"{self.max_value_bytes + BODY_OVERHEAD_BYTES}"
             )
         if self.host not in LOOPBACK and self.api_token is None:
             raise ValueError(

@@ -7,19 +7,24 @@ in memory only once it is durable. `open_storage` chooses and opens one.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from models import Record, Staged, Version
-from storage.base import DamagedStorage, Storage, StorageInUse
+from storage.base import (
+    DamagedStorage,
+    FormatUnknown,
+    Storage,
+    StorageEnded,
+    StorageInUse,
+)
 from storage.content import Content
-from storage.sqlite import SqliteStorage, StorageEnded, files_of
+from storage.sqlite import SqliteStorage
 
 __all__ = [
     "DamagedStorage",
+    "FormatUnknown",
     "MemoryStorage",
     "SqliteStorage",
     "Storage",
@@ -27,7 +32,6 @@ __all__ = [
     "StorageInUse",
     "open_storage",
 ]
-log = logging.getLogger(__name__)
 
 
 class MemoryStorage(Storage):
@@ -73,35 +77,29 @@ class MemoryStorage(Storage):
         self._state = None
         self.identity = self._new_identity()
 
+    def reopen(self) -> None:
+        """Nothing can be wrong with it."""
+
+    def scrub(self, rows_max: int) -> str | None:
+        """There is no medium to compare with."""
+        return None
+
     def close(self) -> None:
         """Nothing to let go of."""
 
 
 def open_storage(
-    directory: Path | None,
-    node_id: int,
+    folder: Path | None,
     *,
     durable: bool = True,
     known: dict[str, Record] | None = None,
+    vfs: str | None = None,
 ) -> Storage:
-    """The storage of one node: a file in `directory`, or memory where that is None.
+    """The storage of one node: files in a folder of its own, or memory where that is None.
 
-    A file that fails its checks is set aside as `node-<id>.db.damaged-<n>` and a new,
-    empty one begun; its new identity tells the manager to rebuild the node.
+    `vfs` names the file system that SQLite uses (sqlite.org/vfs.html), where it is not
+    to be the ordinary one.
     """
-    if directory is None:
+    if folder is None:
         return MemoryStorage()
-    path = directory / f"node-{node_id}.db"
-    try:
-        return SqliteStorage(path, durable=durable, known=known)
-    except DamagedStorage:
-        aside = [p.suffix for p in directory.glob(f"{path.name}.damaged-*")]
-        numbers = [int(n) for end in aside if (n := end.rpartition("-")[2]).isdigit()]
-        number = 1 + max(numbers, default=0)
-        log.warning("%s fails its checks: set aside as .damaged-%d", path, number)
-        for file in files_of(path):
-            with suppress(FileNotFoundError):
-                file.rename(
-                    f"{path}.damaged-{number}{file.name.removeprefix(path.name)}"
-                )
-        return SqliteStorage(path, durable=durable, known=known)
+    return SqliteStorage(folder, durable=durable, known=known, vfs=vfs)

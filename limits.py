@@ -1,16 +1,17 @@
-"""What keys, values and times to live may be; checked once, where they come in."""
+"""What keys, values and times to live may be, and how much; checked where they come in."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+from collections.abc import Callable
 from json.encoder import encode_basestring
 from typing import Any
 
 import msgspec
 
-from models import KEY_BYTES_MAX, InvalidRequest, TooLarge
+from models import KEY_BYTES_MAX, InvalidRequest, StorageFull, TooLarge
 
 TTL_SECONDS_MAX = 100 * 365 * 86_400.0
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -19,11 +20,11 @@ _encode = json.JSONEncoder(
 ).encode
 
 
-def check_key(key: str) -> None:
-    """Raise InvalidRequest unless `key` is 1 to 255 bytes of text without controls."""
+def check_key(key: str, bytes_max: int = KEY_BYTES_MAX) -> None:
+    """Raise InvalidRequest unless `key` is 1 to `bytes_max` bytes without controls."""
     if not isinstance(key, str):
         raise InvalidRequest(f"a key is a string (got {type(key).__name__})")
-    if key.isascii() and key.isprintable() and 0 < len(key) <= KEY_BYTES_MAX:
+    if key.isascii() and key.isprintable() and 0 < len(key) <= bytes_max:
         return
     try:
         size = len(key.encode())
@@ -33,10 +34,8 @@ def check_key(key: str) -> None:
         ) from error
     if size == 0:
         raise InvalidRequest("a key has at least one character (it is empty)")
-    if size > KEY_BYTES_MAX:
-        raise TooLarge(
-            f"a key has at most {KEY_BYTES_MAX} bytes of UTF-8 (it has {size})"
-        )
+    if size > bytes_max:
+        raise TooLarge(f"a key has at most {bytes_max} bytes of UTF-8 (it has {size})")
     if (found := _CONTROL.search(key)) is not None:
         raise InvalidRequest(
             f"a key has no control characters (it has U+{ord(found.group()):04X} "
@@ -76,3 +75,29 @@ def check_ttl(seconds: float) -> int:
             f"(got {float(seconds) if abs(seconds) < 1e300 else 'far more'})"
         )
     return max(1, math.ceil(seconds * 1000))
+
+
+class Room:
+    """How much more may be stored, of `bytes_max`; `measure` tells how much is.
+
+    It is measured once for many writes: each measurement gives room for at most a
+    hundredth of the whole, so writers side by side go over by no more than that.
+    """
+
+    def __init__(self, bytes_max: int, measure: Callable[[], int]) -> None:
+        self._bytes_max = bytes_max
+        self._measure = measure
+        self._left = 0
+
+    def take(self, size: int) -> None:
+        """Raise StorageFull if there is no room for so many bytes."""
+        self._left -= size
+        if self._left >= 0:
+            return
+        free = self._bytes_max - self._measure() - size
+        if free < 0:
+            raise StorageFull(
+                f"the store holds as much as it may (max_stored_bytes={self._bytes_max}): "
+                "delete keys, or raise it; reads and deletes go on"
+            )
+        self._left = min(free, self._bytes_max // 100)

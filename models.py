@@ -18,11 +18,13 @@ nothing was done and nothing will be, False when it may have happened all the sa
     |-- NodeNotFound       no node has this id
     |-- VersionMismatch    the condition does not hold: read again, decide again
     |-- Unavailable        too few replicas are up; nothing was done: try again later
+    |-- StorageFull        the limit of stored bytes is reached: delete, or raise it
     |-- Timeout            a read got no answer: try again
     `-- Uncertain          a write may or may not have happened (never definite)
 
-A node raises `Refused` when it did nothing and never will (its storage is full, the
-message is of an old epoch); anything else that it raises leaves the outcome unknown.
+A node raises `Refused` when it did nothing and never will (its disk is full, the message
+is of an old epoch); anything else that it raises leaves the outcome unknown, and anything
+but `Unconfirmed` means that its storage failed.
 That distinction is Maelstrom's (doc/protocol.md, "definite" and "indefinite" errors).
 """
 
@@ -182,19 +184,8 @@ class SaveState(msgspec.Struct, frozen=True, gc=False):
     record: bytes
 
 
-Message: TypeAlias = (
-    Put
-    | Get
-    | Fetch
-    | Digests
-    | BucketDigests
-    | Versions
-    | Scan
-    | Tombstones
-    | Expired
-    | Purge
-    | SaveState
-)
+_Query: TypeAlias = Get | Fetch | Digests | BucketDigests | Versions | Scan
+Message: TypeAlias = Put | Purge | SaveState | Tombstones | Expired | _Query
 
 
 class Staged:
@@ -205,6 +196,9 @@ class Staged:
     """
 
     __slots__ = ()
+
+    def begin(self) -> None:
+        """Start making it durable beside the caller, who will ask for `result` later."""
 
     def result(self) -> Any:
         """Wait until it is durable and return the answer; raise what went wrong."""
@@ -361,6 +355,7 @@ class NodeInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     stale_keys: int  # records that it should hold and lacks, or holds older
     waiting_for: tuple[NodeId, ...]  # down nodes that alone hold what it lacks
     zone: str | None
+    problem: str | msgspec.UnsetType = msgspec.UNSET  # what is wrong with its storage
     recovery: Recovery | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -382,6 +377,10 @@ class Refused(Exception):
 
     A driver that was told so must not deliver the same message again.
     """
+
+
+class Unconfirmed(Exception):
+    """A node cannot tell whether it did what it was asked, and goes on."""
 
 
 class StoreError(Exception):
@@ -430,6 +429,12 @@ class Unavailable(StoreError):
     """Nothing was done and nothing will be: trying again is safe."""
 
     code = "unavailable"
+
+
+class StorageFull(StoreError):
+    """The limit of stored bytes is reached: delete something, or raise it."""
+
+    code = "storage_full"
 
 
 class Timeout(StoreError):

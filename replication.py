@@ -27,164 +27,50 @@ from cluster.events import EventLog
 from cluster.listing import list_keys, locate
 from cluster.membership import PROCESS_SHIFT, Membership
 from cluster.network import Driver, LiveDriver
+from cluster.node import ReplicaNode
 from cluster.placement import PLACEMENTS
 from cluster.reconfiguration import STOP, Reconfiguration
 from cluster.reports import stale_keys, waiting_for
 from cluster.shard import Layout, SavedState, ShardState
 from cluster.upkeep import Upkeep
 from config import Settings
-from db import Storage, open_storage
-from limits import check_key, check_ttl, json_text
+from db import Storage, StorageEnded, open_storage
+from limits import Room, check_key, check_ttl, json_text
 from models import (
-    BucketDigests,
     Condition,
-    Digests,
     Event,
-    Expired,
-    Fetch,
-    Get,
     Intent,
     InvalidRequest,
     KeyPage,
     Location,
-    Message,
     NodeId,
     NodeInfo,
-    Purge,
-    Put,
     ReadOutcome,
     Record,
     Recovery,
-    Refused,
-    SaveState,
-    Scan,
-    Tombstones,
-    Versions,
     WriteOutcome,
 )
 from protocols import PROTOCOLS
 from storage.content import differing_keys
 
+SCRUB_SECONDS = 1.0  # between two looks at a few rows of each file
+__all__ = [
+    "ReplicaNode",
+    "ReplicationManager",
+    "SettingsMismatch",
+    "StorageUnreadable",
+    "open_manager",
+    "restore_cluster",
+]
 EVENTS_OF_A_PROCESS = 1_000_000  # numbers that a process may use before the next's
+
+
+class StorageUnreadable(Exception):
+    """More than half of the nodes' folders cannot be read: too few to know the rest by."""
 
 
 class SettingsMismatch(Exception):
     """The data on disk were written with settings that these ones contradict."""
-
-
-class _Fence(msgspec.Struct):
-    """The one field of the state record that a node itself obeys."""
-
-    fence: int
-
-
-class ReplicaNode:
-    """One replica: answers messages from its storage, one at a time per key.
-
-    It refuses a message when it is stopped (but keeps the cluster's state record all
-    the same) and when a Put or Purge is of an epoch below its fence.
-    """
-
-    def __init__(self, node_id: NodeId, storage: Storage) -> None:
-        self.node_id = node_id
-        self.storage = storage
-        self._session = 1  # changes at every start; 0 while stopped
-        self._sessions = 1
-        state = storage.load_state()
-        self._fence = msgspec.json.decode(state[1], type=_Fence).fence if state else 0
-
-    @property
-    def identity(self) -> str:
-        """The identity of the storage: new where the storage is."""
-        return self.storage.identity
-
-    def start(self) -> None:
-        """Answer messages again."""
-        self._sessions += 1
-        self._session = self._sessions
-
-    def stop(self) -> None:
-        """Refuse messages of data from now on."""
-        self._session = 0
-
-    def wipe(self) -> None:
-        """Lose the storage. Only while stopped."""
-        assert not self._session, f"a running node is not wiped (node={self.node_id})"
-        self.storage.wipe()
-
-    def handle(self, message: Message) -> Any:
-        """Answer a message, or return what is `Staged` where that is not durable yet.
-
-        Raises Refused if nothing was done and nothing will be.
-        """
-        session = self._session
-        if not session and type(message) is not SaveState:
-            raise Refused(f"node {self.node_id} is down")
-        answer = _HANDLERS[type(message)](self, message)
-        if session != self._session and isinstance(message, _READS):
-            raise Refused(f"node {self.node_id} went down")  # the storage may be wiped
-        return answer
-
-    def _get(self, message: Get) -> Record | None:
-        return self.storage.get(message.key)
-
-    def _put(self, message: Put) -> Any:
-        if message.epoch < self._fence:
-            raise Refused(f"the message is of an old epoch (fence={self._fence})")
-        return self.storage.put_many(message.records)
-
-    def _purge(self, message: Purge) -> Any:
-        if message.epoch < self._fence:
-            raise Refused(f"the message is of an old epoch (fence={self._fence})")
-        return self.storage.purge(message.versions)
-
-    def _save_state(self, message: SaveState) -> Any:
-        self._fence = max(self._fence, message.fence)
-        return self.storage.save_state(message.epoch, message.record)
-
-    def _fetch(self, message: Fetch) -> dict[str, Record]:
-        found = ((key, self.storage.get(key)) for key in message.keys)
-        return {key: record for key, record in found if record is not None}
-
-    def _digests(self, message: Digests) -> tuple[int, ...]:
-        return tuple(map(self.storage.content.partition_digest, message.partitions))
-
-    def _bucket_digests(self, message: BucketDigests) -> dict[int, int]:
-        found: dict[int, int] = {}
-        for partition in message.partitions:
-            found.update(self.storage.content.bucket_digests(partition))
-        return found
-
-    def _versions(self, message: Versions) -> dict[str, int]:
-        bucket = self.storage.content.bucket
-        return {r.key: r.version for index in message.buckets for r in bucket(index)}
-
-    def _scan(self, message: Scan) -> list[Record]:
-        return self.storage.content.scan(message.prefix, message.after, message.limit)
-
-    def _tombstones(self, message: Tombstones) -> dict[str, int]:
-        held = list(self.storage.content.tombstones.items())
-        return {key: version for key, version in held if version.ms < message.before_ms}
-
-    def _expired(self, message: Expired) -> list[str]:
-        held = list(self.storage.content.expiring.items())
-        return [key for key, expires_at_ms in held if expires_at_ms <= message.now_ms]
-
-
-_HANDLERS: dict[type, Callable[[ReplicaNode, Any], Any]] = {
-    Get: ReplicaNode._get,
-    Put: ReplicaNode._put,
-    Purge: ReplicaNode._purge,
-    SaveState: ReplicaNode._save_state,
-    Fetch: ReplicaNode._fetch,
-    Digests: ReplicaNode._digests,
-    BucketDigests: ReplicaNode._bucket_digests,
-    Versions: ReplicaNode._versions,
-    Scan: ReplicaNode._scan,
-    Tombstones: ReplicaNode._tombstones,
-    Expired: ReplicaNode._expired,
-}
-_READS = tuple(kind for kind in _HANDLERS if kind not in (Put, Purge, SaveState))
 
 
 MakeDriver = Callable[
@@ -226,7 +112,11 @@ class ReplicationManager:
         self._events = events
         self._driver = make_driver(nodes, self.change.storage_failed)
         self._upkeep = Upkeep(self.maintain, settings.maintenance_seconds)
+        self._scrub = Upkeep(self.scrub, SCRUB_SECONDS)
         self._level = settings.consistency
+        self._replicas = settings.replicas_of_a_key
+        self._room = Room(settings.max_stored_bytes, self._stored_bytes)
+        self._key_bytes_max = settings.max_key_bytes
         self._value_bytes_max = settings.max_value_bytes
 
     def write(
@@ -243,8 +133,9 @@ class ReplicationManager:
         `value` is anything that JSON can say, or `msgspec.Raw` with JSON text that is
         kept as it is. `ttl` is in seconds: after it the key is gone.
         """
-        check_key(key)
+        check_key(key, self._key_bytes_max)
         text = json_text(value, self._value_bytes_max)
+        self._room.take(self._replicas * (len(key) + len(text)))
         ttl_ms = check_ttl(ttl) if ttl is not None else None
         level = self._check_level(consistency) if consistency else self._level
         intent = Intent(key, text, ttl_ms, condition, level)
@@ -310,12 +201,14 @@ class ReplicationManager:
     def node(self, node_id: NodeId) -> NodeInfo:
         """One node's state."""
         self.cluster.check_node(node_id)
-        content = self._nodes[node_id].storage.content
+        storage = self._nodes[node_id].storage
+        content = storage.content
 
         def compare(shard: ShardState, member: NodeId) -> set[str]:
             other = self._nodes[member].storage.content
             return differing_keys(content, other, shard.partitions)
 
+        problem = storage.problem or storage.trouble
         return NodeInfo(
             node_id=node_id,
             status=self.cluster.status[node_id],
@@ -324,6 +217,7 @@ class ReplicationManager:
             stale_keys=stale_keys(self.cluster, node_id, compare),
             waiting_for=waiting_for(self.cluster, node_id),
             zone=None,
+            problem=problem if problem is not None else msgspec.UNSET,
         )
 
     def events(self, since: int = 0) -> list[Event]:
@@ -340,6 +234,8 @@ class ReplicationManager:
         """Reconcile what the last process left, then begin the background upkeep."""
         self._driver.run(self.change.start())
         self._upkeep.start()
+        if self.settings.scrub_rows:
+            self._scrub.start()
 
     def maintain(self) -> None:
         """One round of upkeep: catch up, bury what expired, purge old tombstones."""
@@ -347,12 +243,30 @@ class ReplicationManager:
         before_ms = self.cluster.now_ms() - grace_ms
         self._driver.run(self.change.maintain(before_ms))
 
+    def scrub(self) -> None:
+        """Check some rows of every node's file, and have a damaged one written anew."""
+        rows = max(1, self.settings.scrub_rows // len(self._nodes))
+        for node_id, node in self._nodes.items():
+            try:
+                damage = node.storage.scrub(rows)
+            except StorageEnded as error:
+                self.change.storage_failed(node_id, error)
+                continue
+            if damage is not None:
+                self._events.record(
+                    "damage_found",
+                    f"node {node_id}: {damage}; written anew from memory",
+                    node_id,
+                )
+
     def drain(self) -> None:
         """Wait until what was acknowledged at level one has been copied, or given up."""
         self._driver.drain()
 
     def close(self) -> None:
         """Finish, note that it ended in good order, and let go of files and threads."""
+        self.cluster.stopping = True
+        self._scrub.stop()
         self._upkeep.stop()
         self._driver.close()
         self._driver.run(self.change.stop())
@@ -364,6 +278,9 @@ class ReplicationManager:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _stored_bytes(self) -> int:
+        return sum(node.storage.content.size_bytes for node in self._nodes.values())
 
     def _check_level(self, level: str) -> str:
         if level not in self.protocol.levels:
@@ -391,10 +308,12 @@ def open_manager(
         known: dict[str, Record] = {}  # for replicas to share
         for node_id in range(chosen.nodes):
             durable = chosen.durability == "fsync"
-            storage = open_storage(directory, node_id, durable=durable, known=known)
+            folder = directory / f"node-{node_id}" if directory is not None else None
+            storage = open_storage(folder, durable=durable, known=known)
             opened.callback(storage.close)
             _check_layout(chosen, storage)
             nodes[node_id] = ReplicaNode(node_id, storage)
+        _check_readable(nodes)
         clock = HybridClock(_wall_ms)
         cluster = restore_cluster(chosen, nodes, clock)
         process = cluster.epoch >> PROCESS_SHIFT  # how many came before this one
@@ -424,6 +343,16 @@ def restore_cluster(
     if newest is not None:
         cluster.restore(msgspec.json.decode(newest[1], type=SavedState))
     return cluster
+
+
+def _check_readable(nodes: Mapping[NodeId, ReplicaNode]) -> None:
+    """Refuse to start where the cluster's state may only be in what cannot be read."""
+    problems = [node.problem for node in nodes.values() if node.problem is not None]
+    if 2 * len(problems) > len(nodes):
+        raise StorageUnreadable(
+            f"{len(problems)} of {len(nodes)} nodes cannot be read, and half must be: "
+            f"{problems[0]}"
+        )
 
 
 def _check_layout(settings: Settings, storage: Storage) -> None:

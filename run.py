@@ -19,8 +19,8 @@ import apsw
 
 from app import StoreApp, create_app
 from config import WILDCARDS, BadSetting, Settings, load_settings
-from db import StorageInUse
-from replication import SettingsMismatch
+from db import FormatUnknown, StorageInUse
+from replication import SettingsMismatch, StorageUnreadable
 from web.server import CannotListen, Server, listen
 
 GRACE_SECONDS = 3.0  # for requests that run when a stop is asked
@@ -53,23 +53,27 @@ def serve(argv: Sequence[str]) -> int:
             level=settings.log_level.upper(),
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
+        logging.getLogger("_granian").setLevel(logging.WARNING)
         listener = listen(settings.host, settings.port)
         try:
             app = create_app(settings)
         except BaseException:
             listener.close()
             raise
-    except (BadSetting, CannotListen, SettingsMismatch, StorageInUse) as error:
+    except (
+        BadSetting,
+        CannotListen,
+        FormatUnknown,
+        SettingsMismatch,
+        StorageInUse,
+        StorageUnreadable,
+    ) as error:
         return _complain(str(error))
     except (OSError, apsw.Error) as error:
         return _complain(f"cannot use data_dir={settings.data_dir}: {error}")
     port = listener.getsockname()[1]
-    server = Server(app, listener, settings.threads)
-    try:
-        finished = server.run(lambda: _say(greeting(settings, port)), GRACE_SECONDS)
-    except SystemExit:  # the server died of itself; the data should not
-        app.close()
-        raise
+    server = Server(app, listener, settings)
+    finished = server.run(lambda: _say(greeting(settings, port)), GRACE_SECONDS)
     return _close(app, finished)
 
 

@@ -14,17 +14,26 @@ from typing import Any
 import msgspec
 from flask import Flask, Response, request
 
-from benchmarks.load import HOST, VALUE
+from benchmarks.dialects import VALUE
 from config import Settings
+from processes.server import HOST
 from web.server import Server, listen
 
 VERSION = "0123456789abcdef0000"
 GRACE_SECONDS = 3.0  # for requests that run when a stop is asked
 
 
-def create_app() -> Flask:
+class BareApp(Flask):
+    """What the server asks of what it serves."""
+
+    def refuse(self, error: Exception) -> Response:
+        """Whatever goes wrong is no success, and the load counts it."""
+        return Response(str(error), 503)
+
+
+def create_app() -> BareApp:
     """The two routes of the load, without a store."""
-    app = Flask(__name__)
+    app = BareApp(__name__)
 
     @app.post("/write")
     def write() -> Response:
@@ -49,7 +58,7 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     listener = listen(HOST, chosen.port)
     address = f"http://{HOST}:{listener.getsockname()[1]}"
-    server = Server(create_app(), listener, Settings().threads)
+    server = Server(create_app(), listener, Settings())
     server.run(lambda: print(address, flush=True), GRACE_SECONDS)
     return 0
 

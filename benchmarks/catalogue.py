@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmarks.beside_etcd import measure_beside_etcd
 from benchmarks.figures import Figure
 from benchmarks.inside import measure_memory, measure_operations, measure_recovery
 from benchmarks.options import Options
@@ -25,6 +26,11 @@ CATALOGUE = (
         "routes",
         "/read and /write over HTTP, as a share of a bare Flask route's rate",
         measure_routes,
+    ),
+    Measurement(
+        "etcd",
+        "durable /write and /read over HTTP, as a share of etcd's rate",
+        measure_beside_etcd,
     ),
     Measurement(
         "operations",

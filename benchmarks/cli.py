@@ -7,13 +7,10 @@ measured or was called wrongly.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.status import Status
@@ -21,8 +18,8 @@ from rich.status import Status
 from benchmarks.catalogue import CATALOGUE, Measurement
 from benchmarks.figures import Figure
 from benchmarks.options import Options
-from benchmarks.processes import ProcessFailed
 from benchmarks.report import save, table_of, verdict_of
+from processes.server import ProcessFailed, stoppable
 
 QUICK = {"seconds": 0.2, "rounds": 1, "scale": 0.01}
 
@@ -112,20 +109,6 @@ def options_of(chosen: argparse.Namespace) -> Options:
     if chosen.seconds is not None:
         amount["seconds"] = chosen.seconds
     return Options(folder=folder.resolve(), full=chosen.full, **amount)  # type: ignore[arg-type]
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """A SIGTERM ends the run as Ctrl-C does, with everything it started."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Bar:
-    """A number to hold. `at_most` tells on which side of it the good ones lie."""
+    """A number to hold. `at_most` tells on which side of it the good ones lie.
+
+    A stretch is one to reach for: it is shown, and not to reach it is no failure.
+    """
 
     number: float
     at_most: bool = True
+    is_stretch: bool = False
 
     def holds(self, value: float) -> bool:
         """True if `value` is on the good side, or on the bar itself."""
@@ -25,18 +29,20 @@ class Bar:
     def text(self, unit: str) -> str:
         """The bar in words, such as "at most 8 µs"."""
         side = "at most" if self.at_most else "at least"
-        return f"{side} {self.number:g} {unit}".rstrip()
+        text = f"{side} {self.number:g} {unit}".rstrip()
+        return f"stretch: {text}" if self.is_stretch else text
 
 
 @dataclass(frozen=True)
 class Figure:
     """One measured number; `value` is the median of `rounds`.
 
-    `detail` is for a reader of the table, `extra` only for one of the JSON file.
+    `detail` is for a reader of the table, `extra` only for one of the JSON file. Without
+    a value it was not measured, and `detail` says why.
     """
 
     name: str
-    value: float
+    value: float | None
     unit: str
     bar: Bar | None = None
     detail: str = ""
@@ -46,17 +52,27 @@ class Figure:
 
     @property
     def standing(self) -> str:
-        """`holds`, `missed`, `failed` (wrong answers came), or nothing without a bar."""
+        """`failed` (wrong answers came), `not measured`, or where it is beside its bar.
+
+        That is `holds` or `missed`, of a stretch `reached` or `not reached`, and nothing
+        without a bar.
+        """
         if self.failures:
             return "failed"
+        if self.value is None:
+            return "not measured"
         if self.bar is None:
             return ""
+        if self.bar.is_stretch:
+            return "reached" if self.bar.holds(self.value) else "not reached"
         return "holds" if self.bar.holds(self.value) else "missed"
 
     @property
     def share_of_bar(self) -> float | None:
         """The value as a multiple of the bar's number."""
-        return self.value / self.bar.number if self.bar else None
+        if self.bar is None or self.value is None:
+            return None
+        return self.value / self.bar.number
 
 
 def figure_of(
@@ -76,12 +92,19 @@ def figure_of(
     )
 
 
+def not_measured(name: str, unit: str, bar: Bar | None, why: str) -> Figure:
+    """A figure that could not be had, so that its line is not missing."""
+    return Figure(name, None, unit, bar, detail=why)
+
+
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     """Round by round, so that a slow moment of the machine weighs on both sides."""
     return [one / other for one, other in zip(ours, theirs, strict=True)]
 
 
-def shown(value: float, unit: str) -> str:
-    """A number as a person reads it: three digits, thousands apart."""
+def shown(value: float | None, unit: str) -> str:
+    """A number as a person reads it: three digits, thousands apart; a dash for none."""
+    if value is None:
+        return "–"
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f} {unit}".rstrip()

@@ -6,9 +6,10 @@ import tempfile
 from contextlib import ExitStack
 from typing import Any
 
+from benchmarks.children import Child
 from benchmarks.figures import Bar, Figure, figure_of, ratios
 from benchmarks.options import Options
-from benchmarks.processes import Child, ProcessFailed
+from processes.server import ProcessFailed
 
 OPERATIONS_A_ROUND = 20_000
 MISSED = 1_000

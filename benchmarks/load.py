@@ -14,11 +14,11 @@ import socket
 import sys
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
-HOST = "127.0.0.1"
+from benchmarks.dialects import DIALECTS, Exchange, key_of
+from processes.server import HOST
+
 SILENCE_SECONDS_MAX = 10.0
-VALUE = "v" * 100
 PARSED_EVERY = 100  # of how many answers one is parsed as JSON as well
 
 
@@ -27,13 +27,15 @@ class Load:
     """What to send: `operation` is "read" or "write" of keys 0 to `keys` - 1 in turn.
 
     With `seconds` 0 every key is sent once; otherwise it goes around until time is up.
+    Where to, and in which of the `DIALECTS`, is for the server under load to fill in.
     """
 
-    port: int
     operation: str
     connections: int
     seconds: float
     keys: int = 1_000
+    port: int = 0
+    dialect: str = "store"
 
 
 @dataclass
@@ -54,27 +56,10 @@ class Lane:
     """One connection: what it waits for and what it has received of it."""
 
     connection: socket.socket
-    expected: bytes = b""
+    exchange: Exchange | None = None
     sent_at: float = 0.0
     received: bytes = b""
     latencies: list[float] = field(default_factory=list)
-
-
-def key_of(number: int) -> str:
-    """A key of 20 bytes."""
-    return f"benchmark-{number:010d}"
-
-
-def request_of(operation: str, number: int) -> bytes:
-    """One request, ready to be sent."""
-    key = key_of(number)
-    if operation == "read":
-        return f"GET /read/{key} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
-    body = json.dumps({"key": key, "value": VALUE}, separators=(",", ":"))
-    return (
-        f"POST /write HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n{body}"
-    ).encode()
 
 
 def complete(received: bytes) -> tuple[bytes, bytes] | None:
@@ -90,29 +75,14 @@ def complete(received: bytes) -> tuple[bytes, bytes] | None:
     return (head, body) if len(body) >= length else None
 
 
-def is_right(head: bytes, body: bytes, expected: bytes, operation: str) -> bool:
-    """True for a 2xx that names the key and, for a read, holds the value."""
-    if head[9:10] != b"2" or expected not in body:
-        return False
-    return operation != "read" or VALUE.encode() in body
-
-
-def parses(body: bytes, expected: bytes) -> bool:
-    """True if the answer is JSON with the key in its place."""
-    try:
-        answer: Any = json.loads(body)
-    except ValueError:
-        return False
-    return isinstance(answer, dict) and answer.get("key") == expected.decode()
-
-
 class Generator:
     """Keeps the connections of one Load busy and counts what comes back."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._keys = [key_of(number).encode() for number in range(load.keys)]
-        self._requests = [request_of(load.operation, n) for n in range(load.keys)]
+        self._dialect = DIALECTS[load.dialect]
+        ask = {"write": self._dialect.write, "read": self._dialect.read}[load.operation]
+        self._exchanges = [ask(key_of(number)) for number in range(load.keys)]
         self._sent = 0
         self._waiting = 0
         self._tally = Tally()
@@ -150,15 +120,15 @@ class Generator:
         return lane
 
     def _send(self, lane: Lane, until: float) -> None:
-        number = self._sent % self._load.keys
+        exchange = self._exchanges[self._sent % self._load.keys]
         now = time.perf_counter()
         if now >= until if self._load.seconds else self._sent >= self._load.keys:
             return
         self._sent += 1
         self._waiting += 1
-        lane.expected = self._keys[number]
+        lane.exchange = exchange
         lane.sent_at = now
-        lane.connection.sendall(self._requests[number])
+        lane.connection.sendall(exchange.request)
 
     def _receive(self, lane: Lane, until: float) -> None:
         received = lane.connection.recv(65_536)
@@ -171,14 +141,15 @@ class Generator:
         lane.received = b""
         lane.latencies.append(time.perf_counter() - lane.sent_at)
         self._waiting -= 1
-        self._judge(*answer, lane.expected)
+        assert lane.exchange is not None, "an answer before a request"
+        self._judge(*answer, lane.exchange)
         self._send(lane, until)
 
-    def _judge(self, head: bytes, body: bytes, expected: bytes) -> None:
+    def _judge(self, head: bytes, body: bytes, exchange: Exchange) -> None:
         tally = self._tally
-        right = is_right(head, body, expected, self._load.operation)
+        right = exchange.is_right(head, body)
         if right and tally.answers % PARSED_EVERY == 0:
-            right = parses(body, expected)
+            right = self._dialect.parses(exchange.key, body)
         if right:
             tally.answers += 1
             return

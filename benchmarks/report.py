@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,18 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from benchmarks.figures import Figure, shown
-from benchmarks.processes import ROOT
+from provenance import commit, machine
 
-STYLES = {"holds": "green", "missed": "yellow", "failed": "bold red", "": "dim"}
-PACKAGES = ("apsw", "flask", "granian", "msgspec")
+STYLES = {
+    "holds": "green",
+    "missed": "yellow",
+    "failed": "bold red",
+    "reached": "green",
+    "not reached": "dim",
+    "not measured": "yellow",
+    "": "dim",
+}
+UNJUDGED = ("failed", "not measured")  # what is so however short the run was
 
 Results = Mapping[str, Sequence[Figure]]  # name of the measurement -> its figures
 
@@ -56,13 +61,18 @@ def spread(figure: Figure) -> str:
 
 def standing_of(figure: Figure, *, judged: bool) -> str:
     """Where a figure stands; a run that only tries says nothing about bars."""
-    if judged or figure.standing == "failed":
+    if judged or figure.standing in UNJUDGED:
         return figure.standing
     return ""
 
 
 def verdict_of(results: Results, *, judged: bool) -> tuple[int, str]:
     """The exit status, and why in words."""
+    status, words = _verdict_of(results, judged=judged)
+    return status, " ".join([words, *_not_measured(results)])
+
+
+def _verdict_of(results: Results, *, judged: bool) -> tuple[int, str]:
     every = [(name, figure) for name, figures in results.items() for figure in figures]
     standings = [
         (standing_of(f, judged=judged), f"{name}: {f.name}") for name, f in every
@@ -75,9 +85,24 @@ def verdict_of(results: Results, *, judged: bool) -> tuple[int, str]:
     if missed:
         bars = held + len(missed)
         return 1, f"{held} of {bars} bars hold; missed: {'; '.join(missed)}."
+    if all(standing == "not measured" for standing, _ in standings):
+        return 2, "Unknown: nothing was measured."
     if not judged:
         return 0, "It runs. Too short to judge by: leave out --quick for that."
-    return 0, f"Every bar holds ({held} of {held})."
+    return 0, f"Every bar that was measured holds ({held} of {held})."
+
+
+def _not_measured(results: Results) -> list[str]:
+    """A sentence for each reason why something was not measured."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for name, figures in results.items():
+        for figure in figures:
+            if figure.value is None:
+                names[figure.detail].add(name)
+    return [
+        f"Not measured: {', '.join(sorted(which))} ({why})."
+        for why, which in names.items()
+    ]
 
 
 def save(folder: Path, results: Results, options: Mapping[str, Any]) -> Path:
@@ -101,39 +126,3 @@ def as_dict(figure: Figure) -> dict[str, Any]:
         "standing": figure.standing,
         "share_of_bar": figure.share_of_bar,
     }
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers depend on besides the program."""
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2] for line in lines if line.startswith("model name"))
-    return next(names, platform.processor()).strip()
-
-
-def commit() -> str | None:
-    """The commit that was measured, None outside a repository."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

@@ -2,112 +2,50 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
 
-from benchmarks.figures import Bar, Figure, figure_of, ratios
+from benchmarks.children import Child
+from benchmarks.figures import Bar, Figure, figure_of
 from benchmarks.load import Load, Tally
 from benchmarks.options import Options
-from benchmarks.processes import ROOT, Child, ProcessFailed, Server
+from benchmarks.turns import CASES, drive, in_words, share_of, take_turns
+from processes.server import Server, answers, store_command
 
 BARE = "bare"
 STORAGES = ("memory", "sqlite")
-CONNECTIONS = (1, 16)
-OPERATIONS = ("write", "read")
 ROUTE_BAR = Bar(0.8, at_most=False)  # memory, 16 connections
 EMPTY_BAR_SECONDS = Bar(1)
 MILLION_BAR_SECONDS = Bar(6)
 MILLION = 1_000_000
 FILL_SECONDS_MAX = 1_800.0
 
-Case = tuple[str, str, int]  # server, operation, connections
-
 
 def measure_routes(options: Options) -> list[Figure]:
     """Three servers take turns under the same load; the bare one sets the measure."""
-    tallies: dict[Case, list[Tally]] = defaultdict(list)
     with ExitStack() as opened:
-        servers = [opened.enter_context(bare_server(options.folder))]
+        bare = opened.enter_context(bare_server(options.folder))
+        stores = []
         for storage in STORAGES:
             data = opened.enter_context(temporary_folder(options.folder))
-            servers.append(
-                opened.enter_context(store_server(storage, data, options.folder))
-            )
-        for server in servers:
-            _drive(Load(server.port, "write", 1, 0))  # so that every key can be read
-        for number in range(options.rounds):
-            for operation in OPERATIONS:
-                for connections in CONNECTIONS:
-                    options.tell(
-                        f"round {number + 1} of {options.rounds}: "
-                        f"/{operation}, {in_words(connections)}"
-                    )
-                    for server in servers:
-                        load = Load(
-                            server.port, operation, connections, options.seconds
-                        )
-                        case = (server.name, operation, connections)
-                        tallies[case].append(_drive(load))
+            server = store_server(storage, data, options.folder)
+            stores.append(opened.enter_context(server))
+        tallies = take_turns(options, [bare, *stores])
     return [
-        _route_figure(tallies, (storage, operation, connections))
-        for storage in STORAGES
-        for operation in OPERATIONS
-        for connections in CONNECTIONS
-    ]
-
-
-def _drive(load: Load) -> Tally:
-    """Run the load generator in its own process and read its tally."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load"],
-        input=json.dumps(asdict(load)),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=load.seconds + 60,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise ProcessFailed(f"the load generator failed: {done.stderr.strip()[-200:]}")
-    return Tally(**json.loads(done.stdout))
-
-
-def _route_figure(tallies: dict[Case, list[Tally]], case: Case) -> Figure:
-    storage, operation, connections = case
-    ours, bare = tallies[case], tallies[BARE, operation, connections]
-    wrong = [tally for tally in ours + bare if tally.failures]
-    our_rates, bare_rates = [t.rate for t in ours], [t.rate for t in bare]
-    if min(bare_rates) == 0:
-        raise ProcessFailed(
-            f"the bare route answered nothing: {wrong[0].first_failure}"
+        share_of(
+            f"/{operation}, {in_words(connections)}, {storage}",
+            tallies[storage, operation, connections],
+            tallies[BARE, operation, connections],
+            ROUTE_BAR if (storage, connections) == ("memory", 16) else None,
         )
-    shares = ratios(our_rates, bare_rates)
-    speed = (
-        f"{min(shares):.2f} to {max(shares):.2f}; medians "
-        f"{median(our_rates):,.0f}/s beside {median(bare_rates):,.0f}/s, "
-        f"99 % within {median(tally.p99_ms for tally in ours):.1f} ms"
-    )
-    return figure_of(
-        f"/{operation}, {in_words(connections)}, {storage}",
-        shares,
-        "×",
-        ROUTE_BAR if (storage, connections) == ("memory", 16) else None,
-        detail=f"wrong: {wrong[0].first_failure}" if wrong else speed,
-        failures=sum(tally.failures for tally in wrong),
-        extra={"ours": [asdict(t) for t in ours], "bare": [asdict(t) for t in bare]},
-    )
-
-
-def in_words(connections: int) -> str:
-    """A number of connections, in words."""
-    return "1 connection" if connections == 1 else f"{connections} connections"
+        for storage in STORAGES
+        for operation, connections in CASES
+    ]
 
 
 def measure_startup(options: Options) -> list[Figure]:
@@ -137,23 +75,48 @@ def _start_seconds(data: str, folder: Path) -> float:
         return server.started_in_seconds
 
 
-def store_server(storage: str, data: str, folder: Path) -> Server:
+class Service(Server):
+    """A server of ours that a load can be put on, once inside a `with`.
+
+    `started_in_seconds` is from the start of the process to the first answer to `probe`.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], probe: str, folder: Path
+    ) -> None:
+        super().__init__(command, folder / f"server-{name}.log")
+        self.name = name
+        self.port = 0
+        self.started_in_seconds = 0.0
+        self._probe = probe
+
+    def __enter__(self) -> Service:
+        began = time.perf_counter()
+        self.port = int(self.start().rpartition(":")[2])
+        self.wait_for(lambda: answers(self.port, self._probe))
+        self.started_in_seconds = time.perf_counter() - began
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def bear(self, load: Load) -> Tally:
+        """Let a load run; what became of it."""
+        return drive(replace(load, port=self.port))
+
+
+def store_server(storage: str, data: str, folder: Path) -> Service:
     """The service as `run.py` serves it, 3 nodes, replication factor 2."""
-    shape = ["--nodes", "3", "--replication-factor", "2", "--storage", storage]
-    command = [
-        str(ROOT / "run.py"),
-        *shape,
-        "--data-dir",
-        data,
-        "--log-level",
-        "warning",
-    ]
-    return Server(storage, command, "/readyz", folder)
+    command = store_command(
+        nodes=3, replication_factor=2, storage=storage, data_dir=data
+    )
+    return Service(storage, command, "/readyz", folder)
 
 
-def bare_server(folder: Path) -> Server:
+def bare_server(folder: Path) -> Service:
     """The peer: a Flask route on the same server that only parses and answers."""
-    return Server(BARE, ["-m", "benchmarks.bare_app"], "/read/anything", folder)
+    command = [sys.executable, "-m", "benchmarks.bare_app"]
+    return Service(BARE, command, "/read/anything", folder)
 
 
 def temporary_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:

@@ -59,6 +59,7 @@ class Membership:
         self.epoch = 1
         self.fence = 0
         self.clean = False
+        self.stopping = False  # what takes long should give up
         self.status: dict[NodeId, str] = dict.fromkeys(identities, UP)
         self.identity = dict(identities)
         self.observe = clock.observe

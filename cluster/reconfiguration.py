@@ -31,8 +31,10 @@ from models import (
     NodeId,
     Operation,
     Recovery,
+    Unavailable,
     Uncertain,
 )
+from storage.base import StorageEnded
 
 STOP = "stop"
 WIPE = "wipe"
@@ -45,6 +47,17 @@ class Member(Protocol):
     @property
     def identity(self) -> str:
         """The identity of the node's storage."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why its storage cannot be used; None: it can."""
+
+    @property
+    def damage(self) -> str | None:
+        """What was wrong with its file when it was opened."""
+
+    def reopen(self) -> None:
+        """Make storage with a problem usable again; StorageEnded if it still is not."""
 
     def start(self) -> None:
         """Answer messages again."""
@@ -108,7 +121,7 @@ class Reconfiguration:
             if mode == WIPE:
                 with self._transition:
                     if cluster.status[node] == DOWN:
-                        self._members[node].wipe()
+                        self._wipe(node)
             self._events.record("node_failed", f"node {node} failed ({mode})", node)
         self._report_lost(node, lost)
 
@@ -137,8 +150,8 @@ class Reconfiguration:
         self._cluster.mark_clean(clean=True)
         yield from self._cluster.save()
 
-    def storage_failed(self, node: NodeId, error: Exception) -> None:
-        """A node's storage failed under a message: the node stops, as if it crashed."""
+    def storage_failed(self, node: NodeId, error: Exception | str) -> None:
+        """A node's storage failed: the node stops, as if it crashed."""
         with self._transition:
             if self._cluster.status[node] == DOWN:
                 return
@@ -150,14 +163,10 @@ class Reconfiguration:
         cluster = self._cluster
         cluster.mark_clean(clean=False)
         for node, member in self._members.items():
-            if cluster.identity[node] != member.identity:
-                lost = cluster.forget_copy(node, member.identity)
-                if cluster.status[node] == UP:
-                    cluster.set_status(node, RECOVERING)
-                self._events.record(
-                    "storage_replaced", f"node {node} has new, empty storage", node
-                )
-                self._report_lost(node, lost)
+            if member.problem is not None:
+                self.storage_failed(node, member.problem)
+            elif cluster.identity[node] != member.identity:
+                self._take_new_storage(node, member)
             if cluster.status[node] == DOWN:
                 member.stop()
         yield from self._save()
@@ -170,10 +179,25 @@ class Reconfiguration:
                 cluster.set_status(node, RECOVERING)
         yield from self._catch_up_all()
 
+    def _take_new_storage(self, node: NodeId, member: Member) -> None:
+        """What the node held is gone, or was in a damaged file: it is rebuilt."""
+        cluster = self._cluster
+        lost = cluster.forget_copy(node, member.identity)
+        if cluster.status[node] == UP:
+            cluster.set_status(node, RECOVERING)
+        if member.damage is not None:
+            self._events.record("damage_found", f"node {node}: {member.damage}", node)
+        self._events.record(
+            "storage_replaced", f"node {node} has new storage, to be rebuilt", node
+        )
+        self._report_lost(node, lost)
+
     def _recover(self, node: NodeId, accept_loss: bool) -> Operation[Recovery]:
         cluster = self._cluster
         began = self._monotonic()
         progress = Progress()
+        if cluster.status[node] == DOWN:
+            self._reopen(node)
         with self._transition:
             if cluster.status[node] == DOWN:
                 self._members[node].start()
@@ -196,6 +220,26 @@ class Reconfiguration:
         yield from self._catch_up_all()
         seconds = round(self._monotonic() - began, 6)
         return Recovery(progress.copied, progress.removed, progress.bytes, seconds)
+
+    def _wipe(self, node: NodeId) -> None:
+        try:
+            self._members[node].wipe()
+        except StorageEnded as error:
+            self._events.record("storage_failed", f"node {node}: {error}", node)
+            raise Uncertain(
+                f"node {node} is down and its copy forgotten, but its files cannot be made "
+                f"anew: {error}"
+            ) from error
+
+    def _reopen(self, node: NodeId) -> None:
+        """Let storage that failed be used again, or say why it cannot."""
+        try:
+            self._members[node].reopen()
+        except StorageEnded as error:
+            raise Unavailable(
+                f"node {node} cannot come back, its storage still fails ({error}): mend "
+                'the disk, or fail it with {"mode": "wipe"} to let it begin anew'
+            ) from error
 
     def _maintain(self, tombstones_before_ms: int) -> Operation[None]:
         cluster = self._cluster

@@ -44,7 +44,7 @@ KeyOperation = Callable[[str], Operation[Any]]  # the protocol's settle, on its 
 
 
 class CopyInterrupted(Exception):
-    """A node of the pair stopped answering; what was copied so far stays."""
+    """A node of the pair, or the process, is stopping; what was copied so far stays."""
 
 
 class Progress:
@@ -78,7 +78,7 @@ def _catch_up_shard(
     settle: KeyOperation,
     progress: Progress,
 ) -> Operation[bool]:
-    while cluster.status[node] != DOWN:
+    while cluster.status[node] != DOWN and not cluster.stopping:
         if shard.lost:
             return False
         if node in shard.in_sync:
@@ -119,6 +119,7 @@ def check_members(
         try:
             differing = yield from _differing(shard, base, member)
             for key in differing:
+                _go_on(cluster)
                 yield Exclusive(key, _agree(cluster, key, (base, member), settle))
         except (CopyInterrupted, StoreError):
             continue  # stays unchecked, and is compared when it comes back
@@ -152,6 +153,7 @@ def _copy(
         if wanted is not None and (held is None or held < wanted):
             behind.append(key)
             continue
+        _go_on(cluster)
         cluster.observe(held or Version(0))
         try:
             yield Exclusive(key, _agree(cluster, key, (source, target), settle))
@@ -169,6 +171,7 @@ def _copy_keys(
 ) -> Operation[None]:
     source, target = pair
     for keys in _batches(wanted):
+        _go_on(cluster)
         epoch = cluster.epoch
         found = yield from _ask(source, Fetch(keys))
         old = yield from _ask(target, Fetch(keys))
@@ -271,6 +274,8 @@ def settle_all(cluster: Membership, settle: KeyOperation) -> Operation[None]:
     """Settle what no client has asked for since it became unsettled."""
     for shard in cluster.shards.values():
         for key in sorted(shard.unsettled):
+            if cluster.stopping:
+                return
             try:
                 yield Exclusive(key, _settle_if_unsettled(shard, key, settle))
             except StoreError:
@@ -301,6 +306,8 @@ def expire_records(cluster: Membership, expire: KeyOperation) -> Operation[int]:
     keys = sorted({key for found in answers.answered.values() for key in found})
     buried = 0
     for key in keys:
+        if cluster.stopping:
+            break
         try:
             buried += yield Exclusive(key, expire(key))
         except StoreError:
@@ -314,6 +321,12 @@ def _ask(node: NodeId, message: Message) -> Operation[Any]:
     if node not in answers.answered:
         raise CopyInterrupted
     return answers.answered[node]
+
+
+def _go_on(cluster: Membership) -> None:
+    """Raise CopyInterrupted when the process is about to end."""
+    if cluster.stopping:
+        raise CopyInterrupted
 
 
 def _batches(items: Sequence[T]) -> Iterator[tuple[T, ...]]:

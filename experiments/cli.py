@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -24,6 +21,7 @@ from experiments.plot import draw
 from experiments.report import exit_status, outcome_of, save, table_of, words_of
 from experiments.results import TrialResult
 from experiments.runner import Runner, Watch, units
+from processes.server import stoppable
 
 LIST = "list"
 
@@ -167,20 +165,6 @@ def _repeats(text: str) -> int:
     if not 1 <= count <= 1_000:
         raise argparse.ArgumentTypeError(f"1 to 1000, not {text}")
     return count
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """A SIGTERM ends the run as Ctrl-C does, with everything it started."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

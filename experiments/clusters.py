@@ -6,13 +6,7 @@ that somebody else runs, disturbs nothing there, and puts back what it changed.
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -21,12 +15,8 @@ from client import Client, KeyNotFound, StoreError
 from experiments.catalogue import Shape
 from experiments.runner import CannotRun, NoCluster
 from experiments.session import UNREADABLE
+from processes.server import ProcessFailed, Server, store_command
 
-ROOT = Path(__file__).resolve().parent.parent
-ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")  # as the server says it at its start
-START_SECONDS_MAX = 60.0
-STOP_SECONDS_MAX = 15.0
-POLL_SECONDS = 0.02
 REQUEST_SECONDS_MAX = 10.0
 
 
@@ -54,26 +44,18 @@ class OwnClusters:
                 dir=self._folder, prefix="data-", ignore_cleanup_errors=True
             )
         )
-        name = f"server-{shape.nodes}-{shape.replication_factor}.log"
-        server = ServerProcess(
-            self._command(shape, data), self._folder / name, self._token
+        command = store_command(
+            nodes=shape.nodes,
+            replication_factor=shape.replication_factor,
+            storage=self._storage,
+            data_dir=data,
         )
+        name = f"server-{shape.nodes}-{shape.replication_factor}.log"
+        server = ServerProcess(command, self._folder / name, self._token)
         self._opened.callback(server.stop)
         client = Client(server.start(), self._token, REQUEST_SECONDS_MAX)
         self._opened.callback(client.close)
         return client
-
-    def _command(self, shape: Shape, data: str) -> list[str]:
-        flags = {
-            "--port": 0,
-            "--nodes": shape.nodes,
-            "--replication-factor": shape.replication_factor,
-            "--storage": self._storage,
-            "--data-dir": data,
-            "--log-level": "warning",
-        }
-        words = [str(word) for pair in flags.items() for word in pair]
-        return [sys.executable, str(ROOT / "run.py"), *words]
 
     def __enter__(self) -> OwnClusters:
         return self
@@ -82,54 +64,18 @@ class OwnClusters:
         self._opened.close()
 
 
-class ServerProcess:
-    """One server of ours. What it says goes to `log`."""
+class ServerProcess(Server):
+    """One server of ours, which asks its clients for `token` if there is one."""
 
     def __init__(self, command: Sequence[str], log: Path, token: str | None) -> None:
-        self._command = command
-        self._log = log
-        self._token = token
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(command, log, {"KV_API_TOKEN": token} if token else {})
 
     def start(self) -> str:
         """Start it and return its URL once it says it; CannotRun if it does not."""
-        kept = {n: v for n, v in os.environ.items() if not n.startswith("KV_")}
-        token = {"KV_API_TOKEN": self._token} if self._token else {}
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self._log.parent,  # not where a kv.toml may lie
-                env={**kept, **token},
-                start_new_session=True,  # Ctrl-C is ours to handle
-            )
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while time.monotonic() < deadline and self._process.poll() is None:
-            found = ADDRESS.search(self._said())
-            if found is not None:
-                return found[0]
-            time.sleep(POLL_SECONDS)
-        lines = self._said().strip().splitlines() or ["it said nothing"]
-        raise CannotRun(f"the server did not start: {lines[-1]}")
-
-    def stop(self) -> None:
-        """End it, by force if it does not listen."""
-        process = self._process
-        if process is None:
-            return
         try:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS_MAX)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # a session of its own
-                process.wait()
-
-    def _said(self) -> str:
-        return self._log.read_text("utf-8", "replace")
+            return super().start()
+        except ProcessFailed as error:
+            raise CannotRun(f"the server did not start: {error}") from error
 
 
 class RunningClusters:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -19,8 +16,8 @@ from rich.text import Text
 from experiments.catalogue import Experiment
 from experiments.expectation import OK
 from experiments.results import TrialResult, Verdict, overall
+from provenance import commit, machine
 
-ROOT = Path(__file__).resolve().parent.parent
 FINDINGS_SHOWN = 5  # of each trial; the file has all
 STYLES = {
     Verdict.HOLDS: "green",
@@ -160,28 +157,3 @@ def as_dict(result: TrialResult) -> dict[str, Any]:
             for case in result.cases
         ],
     }
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers depend on besides the program."""
-    return {
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-
-
-def commit() -> str | None:
-    """The commit that was run, None outside a repository."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

@@ -17,6 +17,14 @@ class StorageInUse(Exception):
     """Another process has the file open."""
 
 
+class FormatUnknown(Exception):
+    """A newer or an older version of this program wrote the file."""
+
+
+class StorageEnded(Exception):
+    """The storage failed: it takes nothing any more until it is opened anew."""
+
+
 class Storage(ABC):
     """What a node keeps. One thread at a time; `identity` is new when it is made anew.
 
@@ -25,7 +33,10 @@ class Storage(ABC):
     `result()`, is None, or the highest version held that kept one of the records out.
     """
 
-    identity: str
+    identity: str  # empty while what is stored cannot be read
+    problem: str | None = None  # why it cannot be used, in words; None: it can
+    trouble: str | None = None  # why its last commit failed; None: it did not
+    damage: str | None = None  # what was wrong with what it found when it was opened
 
     @abstractmethod
     def get(self, key: str) -> Record | None:
@@ -55,6 +66,22 @@ class Storage(ABC):
     @abstractmethod
     def wipe(self) -> None:
         """Lose everything, the state record too, and take a new identity."""
+
+    @abstractmethod
+    def reopen(self) -> None:
+        """Make storage with a problem usable again; StorageEnded if it still is not.
+
+        What was acknowledged is still there, under the same identity, unless its
+        medium lost it: then the identity is new.
+        """
+
+    @abstractmethod
+    def scrub(self, rows_max: int) -> str | None:
+        """Compare the next `rows_max` rows of the medium with what is held.
+
+        Where they differ the medium is written anew, from what is held, and what was
+        wrong is returned. StorageEnded if that fails: then there is a problem.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -9,7 +9,7 @@ Dynamo (SOSP 2007), section 4.7, with two flat levels in place of a Merkle tree.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from sortedcontainers import SortedList
 from xxhash import xxh3_64_intdigest
@@ -174,10 +174,20 @@ class Content:
             if (bucket := self._buckets[index])
         }
 
+    def bucket_digest(self, index: int) -> int:
+        """The digest of a bucket; 0 if it is empty."""
+        bucket = self._buckets[index]
+        return bucket.digest if bucket is not None else 0
+
     def bucket(self, index: int) -> list[Record]:
         """The records of a bucket, tombstones included."""
         bucket = self._buckets[index]
         return list(bucket.values()) if bucket is not None else []
+
+    def records(self) -> Iterator[Record]:
+        """Every record, tombstones included, in the order of buckets."""
+        for index in range(BUCKET_COUNT):
+            yield from self.bucket(index)
 
     def scan(self, prefix: str, after: str, limit: int) -> list[Record]:
         """Up to `limit` records in key order with a prefix, after the key `after`."""

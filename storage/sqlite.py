@@ -1,77 +1,68 @@
 """A replica's records in memory with a SQLite file behind them.
 
-Each row carries a checksum, and each commit the digest of the whole, so that a row that
-changed, vanished or was swapped for an older one is noticed when the file is loaded.
+The file is read when it is opened and when it is scrubbed, never to serve. So what is in
+memory is the truth while the process lives, and a file that is damaged or whose disk
+failed is written anew from it.
 """
 
 from __future__ import annotations
 
 import gc
+import logging
+import queue
 import secrets
 import threading
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import apsw
-from xxhash import xxh3_64_intdigest
 
-from models import Record, Refused, Staged, Version, record_digest
-from storage.base import DamagedStorage, Storage, StorageInUse
-from storage.content import BUCKET_SHIFT, Content, bucket_of
-
-FORMAT = 1
-VERSION_BYTES = 10
-SCHEMA = """
-create table if not exists records (
-    bucket integer not null, key text not null, version blob not null, value blob,
-    expires_at_ms integer not null, checksum integer not null,
-    primary key (bucket, key) -- so that a file is loaded bucket by bucket
-) without rowid;
-create table if not exists meta (
-    name text primary key, value, checksum integer not null
-) without rowid;
-"""
-ALL_ROWS = "select bucket, key, version, value, expires_at_ms, checksum from records"
-WRITE_ROW = "insert or replace into records values (?, ?, ?, ?, ?, ?)"
-WRITE_META = "insert or replace into meta values (?, ?, ?)"
-FORGET_ROW = "delete from records where bucket = ? and key = ?"
-
-
-# What reading a damaged file raises. Anything else (no memory, a disk that does not
-# answer) says nothing of the file, which must not be set aside for it.
-DAMAGE = (
-    apsw.CorruptError,
-    apsw.NotADBError,
-    apsw.SQLError,  # a table that is not as it was made
-    apsw.ConstraintError,
-    UnicodeDecodeError,
-    AttributeError,  # a number or bytes where there was text
-    TypeError,
-    ValueError,
-    KeyError,
-    OverflowError,
+from models import Record, Refused, Staged, Unconfirmed, Version
+from storage.base import (
+    DamagedStorage,
+    FormatUnknown,
+    Storage,
+    StorageEnded,
+    StorageInUse,
 )
+from storage.content import Content
+from storage.file import Header, RecordFile, create, intact
+from storage.folder import Folder, flush
 
-
-class StorageEnded(Exception):
-    """A commit failed and what the file holds is unknown: it is not used any more."""
+# The disk does not let us in, or does not answer. That says nothing of the content.
+UNREADABLE = (
+    OSError,
+    apsw.CantOpenError,
+    apsw.IOError,
+    apsw.FullError,
+    apsw.ReadOnlyError,
+    apsw.PermissionsError,
+    apsw.AuthError,
+)
+UNUSABLE = (*UNREADABLE, DamagedStorage, StorageInUse, FormatUnknown)
+log = logging.getLogger(__name__)
 
 
 class _Batch(Staged):
     """Changes that share one commit. `result()` returns once they are durable."""
 
-    __slots__ = ("_storage", "done", "error", "purges", "records", "state")
+    __slots__ = ("_storage", "begun", "done", "error", "purges", "records", "state")
 
     def __init__(self, storage: SqliteStorage) -> None:
         self._storage = storage
         self.records: list[Record] = []
         self.purges: dict[str, Version] = {}
         self.state: tuple[int, bytes] | None = None
+        self.begun = False
         self.done = False
         self.error: Exception | None = None
+
+    def begin(self) -> None:
+        """Have the storage's own thread commit it."""
+        if not self.begun:
+            self.begun = True
+            self._storage.commit_soon(self)
 
     def result(self) -> None:
         """Wait for the commit, or make it for everybody who waits."""
@@ -92,6 +83,10 @@ class _Put(Staged):
         self._content = content
         self._records = records
 
+    def begin(self) -> None:
+        """Have the storage's own thread commit it."""
+        self._batch.begin()
+
     def result(self) -> Version | None:
         """Wait for the commit; the highest version held that kept a record out."""
         self._batch.result()
@@ -100,40 +95,85 @@ class _Put(Staged):
         return max(newer, default=None)
 
 
-class SqliteStorage(Storage):
-    """A node's records in memory, with a SQLite file behind them.
+class Committer:
+    """A thread that commits, from the first batch that it is given until it is closed."""
 
-    Group commit without a thread of its own: whoever first waits for the open batch
-    commits it for all who are in it, while the next batch fills. `durable` False leaves
-    flushing to the operating system: a killed process loses nothing, a power cut may.
-    What it loads it shares with other nodes through `known`, by key.
+    def __init__(self, commit: Callable[[_Batch], None]) -> None:
+        self._commit = commit
+        self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def put(self, batch: _Batch) -> None:
+        """Commit a batch soon; once closed, that is left to whoever waits for it."""
+        if self._thread is None:
+            self._start()
+        self._batches.put(batch)
+
+    def close(self) -> None:
+        """Commit what was given, then end the thread."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        if thread is not None:
+            self._batches.put(None)
+            thread.join()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(
+                    target=self._run, name="kv-commit", daemon=True
+                )
+                self._thread.start()
+
+    def _run(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            self._commit(batch)
+
+
+class SqliteStorage(Storage):
+    """A node's records in memory, with a SQLite file in a folder of its own behind them.
+
+    Group commit: whoever first waits for the open batch commits it for all who are in it,
+    while the next batch fills; a caller who waits for several storages commits one itself
+    and lets the others' threads do theirs at the same time. `durable` False leaves flushing
+    to the operating system: a killed process loses nothing, a power cut may. What it loads
+    it shares with other nodes through `known`, by key.
+
+    A folder that cannot be read leaves it with a `problem` and nothing in it. A damaged
+    file is set aside, and what is intact in it begins a new one, of a new identity.
     """
 
     def __init__(
         self,
-        path: Path,
+        folder: Path,
         *,
         durable: bool = True,
         known: dict[str, Record] | None = None,
         new_identity: Callable[[], str] | None = None,
+        vfs: str | None = None,
     ) -> None:
-        self._path = path
+        self._folder = Folder(folder)
         self._durable = durable
-        self._known = {} if known is None else known
+        self._known: dict[str, Record] | None = {} if known is None else known
         self._new_identity = new_identity or (lambda: secrets.token_hex(8))
+        self._vfs = vfs
         self._queue_lock = threading.Lock()
         self._commit_lock = threading.Lock()
-        self._broken: Exception | None = None
+        self._committer = Committer(self.commit)
         self._content = Content()
-        self._digest = 0  # of the whole, as the file has it
         self._state: tuple[int, bytes] | None = None
         self._open_batch = _Batch(self)
-        self._database = self._connect()
+        self._file: RecordFile | None = None
+        self._generation = 0
+        self._scrubbed = 0  # the bucket to go on from
+        self.identity = ""
         try:
-            self._load()
-        except BaseException:
-            self._database.close()
-            raise
+            self._open()
+        except (*UNREADABLE, DamagedStorage) as error:
+            self.problem = f"cannot open {folder}: {error}"
 
     @property
     def content(self) -> Content:
@@ -176,20 +216,91 @@ class SqliteStorage(Storage):
             with self._queue_lock:
                 self._open_batch = _Batch(self)
             batch.done = True
+            self._commit(batch)
+
+    def _commit(self, batch: _Batch) -> None:
+        """Write a batch, or note in it why that failed.
+
+        A full disk refuses it: nothing was written. A write that failed leaves it
+        unconfirmed, and the file as it was for whoever comes next. Whatever else goes
+        wrong ends the storage: a failed flush is never tried again and believed.
+        """
+        try:
+            self._write(batch)
+        except apsw.FullError as error:
+            batch.error = Refused(self._note(f"the disk is full: {error}"))
+        except apsw.IOError as error:
+            if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE:
+                batch.error = Unconfirmed(self._note(f"a write failed: {error}"))
+            else:
+                batch.error = self._end(error)
+        except BaseException as error:
+            batch.error = self._end(error)
+            if not isinstance(error, Exception):
+                raise
+
+    def commit_soon(self, batch: _Batch) -> None:
+        """Have a batch committed by the storage's own thread."""
+        self._committer.put(batch)
+
+    def reopen(self) -> None:
+        """Make storage with a problem usable again; StorageEnded if it still is not.
+
+        From what is in memory, which is all that was acknowledged: after a failed flush
+        the system may show what is not on the disk. From the file if it was never read.
+        """
+        with self._commit_lock:
+            if self.problem is None:
+                return
             try:
-                self._write(batch)
-            except Refused as error:
-                batch.error = error
-            except BaseException as error:
-                # A failed flush is never tried again and believed: what the file
-                # holds now is unknown, so this storage has ended.
-                self._broken = batch.error = StorageEnded(f"{self._path}: {error!r}")
-                if not isinstance(error, Exception):
-                    raise
+                if self.identity:
+                    self._rewrite()
+                else:
+                    self._open()
+            except UNUSABLE as error:
+                raise self._end(error) from error
+            self.problem = None
+
+    def scrub(self, rows_max: int) -> str | None:
+        """Compare the next rows of the file with what is held; mend it if they differ."""
+        with self._commit_lock:
+            if self._file is None or self.problem is not None:
+                return None
+            try:
+                self._scrubbed = self._file.check(
+                    self._content, self._scrubbed, rows_max
+                )
+                return None
+            except (DamagedStorage, FormatUnknown, apsw.IOError) as error:
+                damage = str(error)
+            try:
+                self._rewrite()
+            except UNUSABLE as error:
+                raise self._end(error) from error
+            return damage
+
+    def wipe(self) -> None:
+        """Delete every file and begin anew with a new identity."""
+        with self._commit_lock:
+            self._close_file()
+            self._content, self._state, self.identity = Content(), None, ""
+            try:
+                self._folder.make()
+                self._folder.clear()
+                self._open()
+            except UNUSABLE as error:
+                raise self._end(error) from error
+            self.problem = None
+
+    def close(self) -> None:
+        """Let go of the file and of the thread."""
+        self._committer.close()
+        with self._commit_lock:
+            self._close_file()
 
     def _write(self, batch: _Batch) -> None:
-        if self._broken is not None:
-            raise self._broken
+        if self._file is None or self.problem is not None:
+            raise StorageEnded(self.problem or "the storage is closed")
         content = self._content
         records = content.newer(batch.records)
         purges = content.matching(batch.purges)
@@ -200,132 +311,103 @@ class SqliteStorage(Storage):
             state = None
         if not records and not purges and state is None:
             return
-        digest = self._digest ^ content.digest_change(records, purges)
-        meta: dict[str, Any] = {"digest": f"{digest:016x}"}
-        if state is not None:
-            meta |= {"epoch": state[0], "state": state[1]}
-        self._transact(
-            (WRITE_ROW, map(_row, records.values())),
-            (FORGET_ROW, ((bucket_of(key), key) for key in purges)),
-            (WRITE_META, map(_meta_row, meta.items())),
-        )
-        self._digest = digest
+        digest = self._file.digest ^ content.digest_change(records, purges)
+        self._file.commit(records.values(), purges, digest, state)
+        if records:  # a state record may still fit where they do not
+            self.trouble = None
         content.put_many(records.values())
         content.purge(purges)
         self._state = state or self._state
 
-    def _transact(self, *changes: tuple[str, Iterable[tuple[Any, ...]]]) -> None:
-        """Run all in one commit. Refused if the disk is full: then nothing changed."""
-        database = self._database
-        database.execute("begin immediate")
+    def _note(self, trouble: str) -> str:
+        """Tell of a failed commit, once for many in a row."""
+        if self.trouble is None:
+            log.warning("%s: %s", self._folder.path, trouble)
+        self.trouble = trouble
+        return f"{self._folder.path}: {trouble}"
+
+    def _end(self, error: BaseException) -> StorageEnded:
+        if self.problem is None or not isinstance(error, StorageEnded):
+            self.problem = f"cannot use {self._folder.path}: {error}"
+            log.error("storage failed: %s", self.problem)
+        return StorageEnded(self.problem)
+
+    def _open(self) -> None:
+        """Read the newest file into memory, or begin one."""
+        folder = self._folder
+        folder.make()
+        self._generation = folder.generation() or 1
         try:
-            for statement, rows in changes:
-                database.executemany(statement, rows)
-            database.execute("commit")
-        except BaseException as error:
-            if database.in_transaction:  # SQLite may have rolled back by itself
-                database.execute("rollback")
-            if isinstance(error, apsw.FullError):
-                raise Refused(f"the disk is full ({self._path}: {error})") from error
-            raise
+            self._load(self._open_file())
+            folder.tidy(self._generation)
+        except DamagedStorage as error:
+            log.warning(
+                "%s; it is set aside, and what is intact begins a new one", error
+            )
+            self.damage = str(error)
+            self._replace(self._salvaged(), Header(self._new_identity(), 0, b""))
+        self._known = None
 
-    def wipe(self) -> None:
-        """Delete the file and begin a new one with a new identity."""
-        with self._commit_lock:
-            self._database.close()
-            for file in files_of(self._path):
-                file.unlink(missing_ok=True)
-            self._content = Content()
-            self._state = None
-            self._broken = None
-            self._database = self._connect()
-            self._load()
+    def _open_file(self) -> RecordFile:
+        path = self._folder.file(self._generation)
+        is_new = not path.exists()
+        fresh = Header(self._new_identity(), 0, b"")
+        file = RecordFile(
+            path, durable=self._durable, vfs=self._vfs, fresh=lambda: fresh
+        )
+        if is_new:
+            flush(self._folder.path)
+        return file
 
-    def close(self) -> None:
-        """Let go of the file."""
-        with self._commit_lock:
-            self._database.close()
-
-    def _connect(self) -> apsw.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._path.touch(mode=0o600)
-        database = apsw.Connection(str(self._path))
+    def _load(self, file: RecordFile) -> None:
+        known = self._known
+        content = Content()
         try:
-            database.pragma("locking_mode", "exclusive")
-            database.pragma("journal_mode", "wal")
-            database.pragma("synchronous", "full" if self._durable else "normal")
-            with database:
-                database.execute(SCHEMA)
-        except (apsw.BusyError, apsw.LockedError) as error:
-            database.close()
-            raise StorageInUse(f"another process has {self._path} open") from error
-        except DAMAGE as error:
-            database.close()
-            raise DamagedStorage(f"{self._path}: {error}") from error
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    def _load(self) -> None:
-        """Read the file into memory, checking every row and the whole."""
-        try:
-            meta = self._meta()
             with _garbage_collector_paused():
-                self._content.fill(self._rows())
-            self._known = {}
-        except DamagedStorage:
+                content.fill(file.records({} if known is None else known))
+            if content.digest() != file.digest:
+                raise DamagedStorage(f"{file.path}: rows are missing or were changed")
+        except BaseException:
+            file.close()
             raise
-        except DAMAGE as error:
-            raise DamagedStorage(f"{self._path}: {error!r}") from error
-        self._digest = self._content.digest()
-        if f"{self._digest:016x}" != meta["digest"]:
-            raise DamagedStorage(f"{self._path}: rows are missing or were changed")
-        self.identity = meta["identity"]
-        self._state = (meta["epoch"], meta["state"]) if meta["epoch"] else None
+        self._take(file, content)
 
-    def _meta(self) -> dict[str, Any]:
-        """What the file says of itself; a file without a table in it is a new one."""
-        rows = list(self._database.execute("select name, value, checksum from meta"))
-        if not rows and not self._database.execute("select 1 from records").fetchall():
-            fresh = {
-                "format": FORMAT,
-                "identity": self._new_identity(),
-                "digest": f"{0:016x}",
-                "epoch": 0,
-                "state": b"",
-            }
-            self._transact((WRITE_META, map(_meta_row, fresh.items())))
-            return fresh
-        for row in rows:
-            if row != _meta_row(row[:2]):
-                raise DamagedStorage(f"{self._path}: {row[0]!r} fails its checksum")
-        meta = {name: value for name, value, _ in rows}
-        if meta.get("format") != FORMAT or len(meta) != 5:
-            raise DamagedStorage(f"{self._path}: unknown format {meta.get('format')!r}")
-        return meta
+    def _take(self, file: RecordFile, content: Content) -> None:
+        header = file.header
+        self._file, self._content, self._scrubbed = file, content, 0
+        self.identity = header.identity
+        self._state = (header.epoch, header.state) if header.epoch else None
 
-    def _rows(self) -> Iterator[tuple[int, Record, int]]:
-        """Every record of the file with its bucket and its digest.
+    def _salvaged(self) -> Content:
+        """What is intact in the damaged file: a copy to be compared, never the truth."""
+        content = Content()
+        with suppress(DamagedStorage, *UNREADABLE):
+            path = self._folder.file(self._generation)
+            content.put_many(intact(path, vfs=self._vfs))
+        return content
 
-        A record that another node has too is shared with it.
-        """
-        from_bytes, share = Version.from_bytes, self._known.setdefault
-        for row in self._database.execute(ALL_ROWS):
-            bucket, key, version, value, expires_at_ms, checksum = row
-            record = Record(key, from_bytes(version), value, expires_at_ms)
-            encoded = key.encode()
-            digest = record_digest(encoded, record.version)
-            sound = checksum == _checksum(digest, value, expires_at_ms)
-            if not sound or bucket != xxh3_64_intdigest(encoded) >> BUCKET_SHIFT:
-                raise DamagedStorage(f"{self._path}: a row fails its checksum")
-            shared = share(key, record)
-            yield (bucket, shared if shared == record else record, digest)
+    def _rewrite(self) -> None:
+        """Write what is in memory to a new file, which takes the old one's place."""
+        epoch, state = self._state or (0, b"")
+        self._replace(self._content, Header(self.identity, epoch, state))
 
+    def _replace(self, content: Content, header: Header) -> None:
+        folder, old = self._folder, self._generation
+        folder.make()
+        new = max(old, folder.generation()) + 1
+        create(folder.unfinished(new), header, content, vfs=self._vfs)
+        self._close_file()
+        folder.publish(new)
+        folder.set_aside(old)
+        folder.tidy(new)
+        self._generation = new
+        self._take(self._open_file(), content)
 
-def files_of(path: Path) -> tuple[Path, ...]:
-    """A SQLite file and what may lie beside it."""
-    return tuple(path.with_name(path.name + end) for end in ("", "-wal", "-shm"))
+    def _close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(apsw.Error):  # it takes in its log: what fails is in the log
+                file.close()
 
 
 @contextmanager
@@ -338,26 +420,3 @@ def _garbage_collector_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _checksum(digest: int, value: bytes | None, expires_at_ms: int) -> int:
-    """Of a whole row, 63 bits; `digest` stands for its key and version."""
-    seed = digest ^ (expires_at_ms << 1 | (value is None))
-    return xxh3_64_intdigest(value or b"", seed) >> 1
-
-
-def _row(record: Record) -> tuple[Any, ...]:
-    digest = record_digest(record.key.encode(), record.version)
-    return (
-        bucket_of(record.key),
-        record.key,
-        record.version.to_bytes(VERSION_BYTES),
-        record.value,
-        record.expires_at_ms,
-        _checksum(digest, record.value, record.expires_at_ms),
-    )
-
-
-def _meta_row(pair: Sequence[Any]) -> tuple[Any, ...]:
-    name, value = pair
-    return (name, value, zlib.crc32(f"{name}\0{value!r}".encode()))

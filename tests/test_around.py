@@ -12,11 +12,40 @@ from tests.route_case import RouteTest
 
 
 class TestSmallValues(RouteTest):
-    changes: ClassVar = {"max_value_bytes": 100, "max_batch": 3}
+    changes: ClassVar = {
+        "max_value_bytes": 100,
+        "max_batch": 3,
+        "max_body_bytes": 9_000,
+        "max_depth": 4,
+        "max_key_bytes": 10,
+        "max_stored_bytes": 1_200,
+    }
 
     def test_value_at_the_limit_is_taken_and_one_byte_more_is_not(self):
         self.assertEqual(self.write(value="v" * 98).status_code, 200)
         self.assert_problem(self.write(value="v" * 99), 413, "too_large", "100")
+
+    def test_key_at_its_limit_is_taken_and_one_byte_more_is_not(self):
+        self.assertEqual(self.write("k" * 10).status_code, 200)
+        self.assert_problem(self.write("k" * 11), 413, "too_large", "10 bytes")
+
+    def test_value_as_deep_as_allowed_is_taken_and_one_deeper_is_not(self):
+        self.assertEqual(self.write(value=[[["]]]]]"]]]).status_code, 200)
+        self.assert_problem(
+            self.write(value=[[[[]]]]), 400, "invalid_request", "max_depth"
+        )
+
+    def test_full_store_takes_no_more_but_can_be_read_and_emptied(self):
+        for number in range(6):  # two replicas of each
+            self.assertEqual(self.write(str(number), "v" * 90).status_code, 200)
+
+        refused = self.write("6", "v" * 90)
+        self.assert_problem(refused, 507, "storage_full", "max_stored_bytes")
+        self.assertTrue(refused.get_json()["definite"])
+        self.assertEqual(self.client.get("/read/5").status_code, 200)
+        self.assertEqual(self.client.get("/read/6").status_code, 404)
+        self.assertEqual(self.client.delete("/delete/5").status_code, 200)
+        self.assertEqual(self.write("6", "v" * 90).status_code, 200)
 
     def test_body_beyond_any_value_is_refused_unread(self):
         self.assert_problem(self.post("/write", " " * 10_000), 413, "too_large")

@@ -5,13 +5,11 @@ import json
 import pytest
 
 from benchmarks import cli, report
-from benchmarks.bare_app import create_app
 from benchmarks.catalogue import CATALOGUE, Measurement
 from benchmarks.child import KINDS, key_of, open_store, value_of
-from benchmarks.figures import Bar, Figure, figure_of, ratios, shown
-from benchmarks.load import VALUE, complete, is_right, parses, request_of
+from benchmarks.figures import Bar, Figure, figure_of, not_measured, ratios, shown
 from benchmarks.options import Options
-from benchmarks.processes import ProcessFailed
+from processes.server import ProcessFailed
 
 # --- Figures -----------------------------------------------------------------------------
 
@@ -23,7 +21,11 @@ from benchmarks.processes import ProcessFailed
         (Bar(8), 8.01, "missed"),
         (Bar(0.8, at_most=False), 0.8, "holds"),
         (Bar(0.8, at_most=False), 0.79, "missed"),
+        (Bar(1, at_most=False, is_stretch=True), 1, "reached"),
+        (Bar(1, at_most=False, is_stretch=True), 0.99, "not reached"),
+        (Bar(8), None, "not measured"),
         (None, 1, ""),
+        (None, None, "not measured"),
     ],
 )
 def test_figure_stands_on_the_right_side_of_its_bar(bar, value, standing):
@@ -51,7 +53,13 @@ def test_ratios_are_of_the_same_round():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.123, "0.12 s"), (12.34, "12.3 s"), (1234.5, "1,234 s"), (99.99, "100.0 s")],
+    [
+        (0.123, "0.12 s"),
+        (12.34, "12.3 s"),
+        (1234.5, "1,234 s"),
+        (99.99, "100.0 s"),
+        (None, "–"),
+    ],
 )
 def test_number_is_shown_as_a_person_reads_it(value, text):
     assert shown(value, "s") == text
@@ -61,13 +69,14 @@ def test_number_is_shown_as_a_person_reads_it(value, text):
 
 
 def figure(standing):
-    bar = Bar(10) if standing else None
+    value = {"holds": 9, "missed": 11, "not measured": None}.get(standing, 5)
     return Figure(
         f"a {standing} one",
-        {"holds": 9, "missed": 11}.get(standing, 5),
+        value,
         "ms",
-        bar,
+        Bar(10, is_stretch="reached" in standing) if standing else None,
         failures=3 if standing == "failed" else 0,
+        detail="it is not here" if value is None else "",
     )
 
 
@@ -80,6 +89,11 @@ def figure(standing):
         (["holds", "missed"], False, 0),
         (["holds", "failed"], False, 1),
         ([""], True, 0),
+        (["holds", "not measured"], True, 0),
+        (["holds", "not measured"], False, 0),
+        (["missed", "not measured"], True, 1),
+        (["not measured", "not measured"], True, 2),
+        (["not measured"], False, 2),
     ],
 )
 def test_verdict_counts_what_is_judged(standings, judged, status):
@@ -91,6 +105,18 @@ def test_verdict_counts_what_is_judged(standings, judged, status):
     for standing in {"missed", "failed"} & set(standings):
         if code:
             assert f"a {standing} one" in words
+    assert words.count("Not measured: all (it is not here).") == (
+        "not measured" in standings
+    )
+
+
+def test_stretch_that_is_not_reached_is_shown_and_no_failure():
+    far = Figure("far", 0.4, "×", Bar(1, at_most=False, is_stretch=True))
+
+    code, words = report.verdict_of({"some": [far, figure("holds")]}, judged=True)
+
+    assert (far.standing, code) == ("not reached", 0)
+    assert "(1 of 1)" in words
 
 
 def test_file_tells_every_round_and_the_machine(tmp_path):
@@ -107,68 +133,6 @@ def test_file_tells_every_round_and_the_machine(tmp_path):
         "holds",
         {"more": 1},
     )
-
-
-# --- The load generator ------------------------------------------------------------------
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\ncontent-length: 11"
-
-
-def test_answer_is_complete_once_its_body_is():
-    whole = HEAD + b"\r\n\r\n" + b'{"key":"k"}'
-
-    for end in range(len(whole)):
-        assert complete(whole[:end]) is None
-    assert complete(whole) == (HEAD, b'{"key":"k"}')
-
-
-def test_answer_of_unknown_length_is_an_error():
-    with pytest.raises(ValueError, match="Content-Length"):
-        complete(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-
-
-@pytest.mark.parametrize(
-    ("head", "body", "right"),
-    [
-        (HEAD, {"key": "k", "value": VALUE}, True),
-        (HEAD, {"key": "k", "value": "other"}, False),
-        (HEAD, {"key": "another", "value": VALUE}, False),
-        (
-            HEAD.replace(b"200 OK", b"404 Not Found"),
-            {"key": "k", "value": VALUE},
-            False,
-        ),
-        (
-            HEAD.replace(b"200 OK", b"503 Unavailable"),
-            {"key": "k", "value": VALUE},
-            False,
-        ),
-    ],
-)
-def test_only_a_2xx_with_the_key_and_the_value_is_right(head, body, right):
-    text = json.dumps(body).encode()
-
-    assert is_right(head, text, b'"k"', "read") == right
-
-
-def test_broken_json_does_not_pass_for_an_answer():
-    assert parses(b'{"key": "k"}', b"k")
-    assert not parses(b'{"key": "k"', b"k")
-    assert not parses(b'{"key": "other k"}', b"k")
-    assert not parses(b'["k"]', b"k")
-
-
-def test_requests_fit_what_the_bare_route_answers():
-    client = create_app().test_client()
-    head, _, body = request_of("write", 7).partition(b"\r\n\r\n")
-    path = request_of("read", 7).split()[1].decode()
-
-    written = client.post("/write", data=body, content_type="application/json")
-    read = client.get(path)
-
-    assert f"Content-Length: {len(body)}".encode() in head
-    assert is_right(b"HTTP/1.1 200", written.data, key_of(7).encode(), "write")
-    assert is_right(b"HTTP/1.1 200", read.data, key_of(7).encode(), "read")
 
 
 # --- What is measured in a process of its own --------------------------------------------
@@ -242,8 +206,23 @@ def test_command_shows_figures_beside_bars_and_keeps_them(bench, tmp_path, capsy
     shown_text = capsys.readouterr().out
     assert status == 0
     assert "at most 10 ms" in shown_text
-    assert "Every bar holds (1 of 1)." in shown_text
+    assert "Every bar that was measured holds (1 of 1)." in shown_text
     assert (tmp_path / "result.json").exists()
+
+
+def test_command_tells_what_was_not_measured_and_keeps_its_line(
+    bench, tmp_path, capsys
+):
+    missing = not_measured("beside", "×", Bar(1), "it is not installed; get it")
+
+    status = bench(good=lambda _: [figure("holds")], other=lambda _: [missing])
+
+    shown_text = capsys.readouterr().out
+    kept = json.loads((tmp_path / "result.json").read_text("utf-8"))
+    (line,) = kept["results"]["other"]
+    assert status == 0
+    assert "Not measured: other (it is not installed; get it)." in shown_text
+    assert (line["value"], line["standing"]) == (None, "not measured")
 
 
 def test_command_exits_with_1_for_a_missed_bar_and_still_keeps_it(bench, tmp_path):

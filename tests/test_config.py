@@ -55,7 +55,11 @@ def test_every_setting_can_be_given_in_every_way(load):
         "protocol": "primary-backup", "placement": "full", "consistency": "one",
         "min_in_sync": "2", "storage": "memory", "data_dir": "elsewhere",
         "durability": "os", "tombstone_grace_seconds": "1.5", "maintenance_seconds": "2",
-        "max_value_bytes": "10", "max_batch": "9", "threads": "7",
+        "max_key_bytes": "20", "max_value_bytes": "10", "max_body_bytes": "9999",
+        "max_header_bytes": "2000", "max_depth": "5", "max_batch": "9", "threads": "7",
+        "max_stored_bytes": "5000", "max_concurrent_requests": "8", "scrub_rows": "3",
+        "max_connections": "99", "body_seconds": "1.5", "request_seconds": "2.5",
+        "idle_seconds": "3.5",
         "api_token": "secret-token", "read_token": "weaker-token",
         "allowed_host": "a.example", "engine": "embedded", "log_level": "debug",
     }  # fmt: skip

@@ -192,6 +192,12 @@ class StoreBesideModel(RuleBasedStateMachine):
     def maintain(self):
         self.store.maintain()
 
+    @rule()
+    def scrub(self):
+        self.store.scrub()
+        kinds = {event.kind for event in self.store.events()}
+        assert not kinds & {"damage_found", "storage_failed"}
+
     @precondition(lambda self: self.storage == "sqlite")
     @rule(clean=st.booleans(), clock_back_ms=st.sampled_from([0, 0, 60_000]))
     def restart(self, clean, clock_back_ms):
@@ -201,6 +207,7 @@ class StoreBesideModel(RuleBasedStateMachine):
             self.store.close()
         else:
             self.store._upkeep.stop()
+            self.store._scrub.stop()
             for node in self.store._nodes.values():
                 node.storage.close()
         self.clock.ms -= clock_back_ms

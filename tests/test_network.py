@@ -26,6 +26,7 @@ from models import (
     Spawn,
     Staged,
     Unavailable,
+    Unconfirmed,
     key_token,
 )
 
@@ -219,6 +220,42 @@ def test_staged_answer_that_fails_is_not_counted_among_the_answers(live):
     assert answers.answered == {2: "kept"}
     assert (answers.refused, answers.silent) == ((1,), (0,))
     assert live.failures == [(0, error)]
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_node_that_cannot_tell_whether_it_did_it_is_silent_and_not_called_failed(
+    live, staged
+):
+    error = Unconfirmed("a write failed")
+    live.nodes[1].answer = (lambda: Later(error, [])) if staged else error
+    live.nodes[2].answer = lambda: Later("kept", [])
+
+    answers = live.ask(0, 1, 2)
+
+    assert answers.answered == {0: "zero", 2: "kept"}
+    assert (answers.refused, answers.silent) == ((), (1,))
+    assert live.failures == []
+
+
+def test_replicas_are_not_made_durable_one_after_the_other(live):
+    order: list[str] = []
+
+    class Begun(Later):
+        def begin(self) -> None:
+            order.append(f"{self.outcome} begins")
+
+        def result(self) -> Any:
+            order.append(f"{self.outcome} is waited for")
+            return super().result()
+
+    for name, node in zip("abc", live.nodes.values(), strict=True):
+        node.answer = partial(Begun, name, [])
+
+    answers = live.ask(0, 1, 2)
+
+    assert answers.answered == {0: "a", 1: "b", 2: "c"}
+    waits = [f"{name} is waited for" for name in "abc"]
+    assert order == ["b begins", "c begins", *waits]  # the first is done by the caller
 
 
 # --- Operations inside operations --------------------------------------------------------

@@ -1,6 +1,7 @@
 """Replication as the mission asks for it: where keys go, what survives, what is refused."""
 
 import itertools
+import shutil
 import tempfile
 import unittest
 from pathlib import Path
@@ -236,18 +237,17 @@ class Restart(unittest.TestCase):
             SettingsMismatch, "--nodes 3 --replication-factor 2.*use those"
         ):
             self.open(nodes=5)
-        files = sorted(file.name for file in self.data_dir.glob("*.db"))
-        self.assertEqual(files, ["node-0.db", "node-1.db", "node-2.db"])
+        folders = sorted(folder.name for folder in self.data_dir.iterdir())
+        self.assertEqual(folders, ["node-0", "node-1", "node-2"])
 
         with self.open() as store:
             self.assertEqual(store.read("key").value, 1)
 
-    def test_a_node_whose_file_is_gone_is_rebuilt_and_never_answers_404_for_it(self):
+    def test_a_node_whose_folder_is_gone_is_rebuilt_and_never_answers_404_for_it(self):
         with self.open() as store:
             for key, value in PAIRS.items():
                 store.write(key, value)
-        for file in self.data_dir.glob("node-1.db*"):
-            file.unlink()
+        shutil.rmtree(self.data_dir / "node-1")
 
         with self.open() as store:
             self.assertEqual({n.status for n in store.nodes()}, {"up"})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from flask import Response, redirect
+from msgspec import Meta
 
 from config import Settings
 from models import InvalidRequest, KeyPage, Location, TooLarge, Unavailable
@@ -17,20 +18,32 @@ from web.routes import Answer, Call, Parameter, Route, answer, by_key, json_answ
 from web.shapes import BatchAnswer, BatchBody, EventList, Health
 
 KEYS_MAX = 1_000  # in one page
-BATCH_BODY_FACTOR = 16  # a batch's body, in bodies of one write
 _PAGE = (
     Parameter("prefix", "only keys that begin so"),
     Parameter("after", "only keys after this one: `next` of the page before"),
-    Parameter("limit", f"keys in a page, 1 to {KEYS_MAX}; absent: 100", int),
+    Parameter(
+        "limit",
+        f"keys in a page, 1 to {KEYS_MAX}; absent: 100",
+        Annotated[int, Meta(ge=1, le=KEYS_MAX)],
+    ),
 )
-_SINCE = Parameter("since", "only events with a number above this one; absent: 0", int)
+_SINCE = Parameter(
+    "since",
+    "only events with a number above this one; absent: 0",
+    Annotated[int, Meta(ge=0, le=10**15)],
+)
 
 
 def around_routes() -> tuple[Route, ...]:
     """These routes, in the order of the description."""
     batch = '{"operations":[{"op":"read","key":"greeting"}]}'
     table = (
-        *by_key(Route("GET", "/replicas", _replicas, "Where a key lives, and why", Location)),
+        *by_key(
+            Route(
+                "GET", "/replicas", _replicas, "Where a key lives, and why", Location,
+                failures=(TooLarge,),
+            )
+        ),
         Route(
             "GET", "/keys", _keys, "Keys in order, in pages", KeyPage,
             query=_PAGE, failures=(Unavailable,),
@@ -75,7 +88,7 @@ def _keys(call: Call) -> Answer:
 
 def _batch(call: Call) -> Answer:
     """Done one after the other, with no atomicity: each has its own `status`."""
-    operations = call.body(BATCH_BODY_FACTOR).operations
+    operations = call.body().operations
     count_max = call.store.settings.max_batch
     return answer(run_batch(call.store, operations, count_max=count_max))
 

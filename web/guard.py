@@ -56,7 +56,8 @@ class Guard:
     def _check_origin(self, environ: Environ, host: str) -> None:
         site = environ.get("HTTP_SEC_FETCH_SITE", "none")
         origin = environ.get("HTTP_ORIGIN")
-        own = origin is None or origin.partition("://")[2].lower() == host.lower()
+        ours = tuple(f"{scheme}://{host}".lower() for scheme in ("http", "https"))
+        own = origin is None or origin.lower() in ours
         if not own or site not in ("none", "same-origin"):
             raise Forbidden(
                 "a page of another site may not change anything here "

@@ -13,16 +13,24 @@ import msgspec
 
 from config import Settings
 from models import InvalidRequest, StoreError
-from web.problems import STATUS
+from web.guard import OPEN_PATHS
+from web.problems import (
+    STATUS,
+    HeaderTooLarge,
+    LengthRequired,
+    Overloaded,
+    TooSlow,
+    Unauthorized,
+)
 from web.routes import Parameter, Route
-from web.shapes import BatchDelete, BatchRead, BatchWrite, Problem
+from web.shapes import KEY_SCHEMA, BatchDelete, BatchRead, BatchWrite, Problem
 
 _REF = "#/components/schemas/{name}"
 _PATH_PARTS = {
     "key": {
         "name": "key",
         "description": "the key, percent-encoded",
-        "schema": {"type": "string"},
+        "schema": {"type": "string", **KEY_SCHEMA},
     },
     "node_id": {
         "name": "node_id",
@@ -49,11 +57,12 @@ def document(routes: Sequence[Route], settings: Settings) -> dict[str, Any]:
     shapes = [Problem, BatchWrite, BatchRead, BatchDelete, *bodies, *answers]
     _, components = msgspec.json.schema_components(shapes, ref_template=_REF)
     components["Settings"] = Settings.public_schema()
+    secured = settings.api_token is not None
     paths: dict[str, dict[str, Any]] = {}
     for route in shown:
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route.path)
-        paths.setdefault(path, {})[route.method.lower()] = _operation(route)
-    secured = settings.api_token is not None
+        described = _operation(route, wants_token=secured and path not in OPEN_PATHS)
+        paths.setdefault(path, {})[route.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {"title": "Key-value store", "version": "1", "description": _ABOUT},
@@ -66,7 +75,7 @@ def document(routes: Sequence[Route], settings: Settings) -> dict[str, Any]:
     }
 
 
-def _operation(route: Route) -> dict[str, Any]:
+def _operation(route: Route, *, wants_token: bool) -> dict[str, Any]:
     parts = re.findall(r"<(?:\w+:)?(\w+)>", route.path)
     parameters = [
         {"in": "path", "required": True, **_PATH_PARTS[part]} for part in parts
@@ -79,8 +88,10 @@ def _operation(route: Route) -> dict[str, Any]:
         "summary": route.summary,
         "description": (route.handler.__doc__ or "").strip(),
         "parameters": parameters,
-        "responses": _responses(route),
+        "responses": _responses(route, wants_token=wants_token),
     }
+    if not wants_token:
+        found["security"] = []
     if route.body is not None:
         schema = _reference(route.body.decoder.type)
         example = msgspec.json.decode(route.body.example)
@@ -89,7 +100,7 @@ def _operation(route: Route) -> dict[str, Any]:
     return found
 
 
-def _responses(route: Route) -> dict[str, Any]:
+def _responses(route: Route, *, wants_token: bool) -> dict[str, Any]:
     done: dict[str, Any] = {"description": "done"}
     if route.answer is not None:
         schema = _reference(route.answer)
@@ -101,7 +112,12 @@ def _responses(route: Route) -> dict[str, Any]:
     if route.has_version and route.method == "GET":
         responses["304"] = {"description": "this is still the version"}
     codes: dict[int, list[str]] = {}
-    failures: tuple[type[StoreError], ...] = (InvalidRequest, *route.failures)
+    always: tuple[type[StoreError], ...] = (InvalidRequest, HeaderTooLarge, Overloaded)
+    if wants_token:
+        always += (Unauthorized,)
+    if route.body is not None:
+        always += (TooSlow, LengthRequired)
+    failures = (*always, *route.failures)
     for error in failures:
         codes.setdefault(STATUS[error][0], []).append(error.code)
     for status, words in sorted(codes.items()):

@@ -11,7 +11,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -22,10 +22,9 @@ from web.problems import NotJson
 Environ = dict[str, Any]
 T = TypeVar("T")
 
-BODY_OVERHEAD_BYTES = 8 * 1024  # of a body over its value: key, field names, blanks
-DISCARD_BYTES_MAX = 64 << 20  # a body beyond this is not even read away
-DISCARD_BYTES = 256 << 10  # at a time
 _ETAGS = re.compile(r'\s*(W/)?"([\x21\x23-\x7e]*)"\s*(?:,|$)')
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_DEEPER = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 _LONE_SURROGATE = re.compile(
     r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|"
     r"(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f][0-9a-f]{2}",
@@ -74,26 +73,24 @@ def number_of(query: Mapping[str, str], name: str, default: int, most: int) -> i
     text = query.get(name)
     if text is None:
         return default
-    if re.fullmatch("[0-9]{1,15}", text) is None or int(text) > most:
+    if re.fullmatch("[0-9]{1,16}", text) is None or int(text) > most:
         raise InvalidRequest(
             f"{name} is a whole number from 0 to {most} (got {text!r})"
         )
     return int(text)
 
 
-def path_key(environ: Environ, key: str) -> str:
-    """The key that the path ends with, unless its bytes are not UTF-8.
+def path_key(key: str) -> str:
+    """The key that the path ends with, unless its bytes may not have been UTF-8.
 
-    The framework puts U+FFFD where they are not; a key may also truly hold one.
+    What reads the path puts U+FFFD where they were not. A key may also truly hold one: it
+    is named in the query, which comes as it was sent.
     """
     if "\ufffd" in key:
-        try:
-            environ["PATH_INFO"].encode("latin-1").decode()
-        except UnicodeDecodeError as error:
-            raise InvalidRequest(
-                f"the key in the path is not UTF-8 ({error.reason}): percent-encode "
-                "the bytes of its UTF-8 form"
-            ) from error
+        raise InvalidRequest(
+            "the key in the path is not UTF-8: percent-encode the bytes of its UTF-8 form "
+            "(a key that holds U+FFFD itself is named in the query: ?key=)"
+        )
     return key
 
 
@@ -187,13 +184,14 @@ class Body(msgspec.Struct, frozen=True):
     example: str
     optional: bool = False
 
-    def read(self, environ: Environ, bytes_max: int) -> Any:
+    def read(self, environ: Environ, bytes_max: int, depth_max: int) -> Any:
         """The body in its shape; an empty one, where that is allowed, with defaults."""
         data = _bytes_of(environ, bytes_max)
         if not data and self.optional:
             return self.decoder.decode(b"{}")
         if environ.get("CONTENT_TYPE") != "application/json":
             self._check_type(environ)
+        _check_depth(data, depth_max)
         return decode(data, self.decoder)
 
     def _check_type(self, environ: Environ) -> None:
@@ -246,7 +244,6 @@ def _bytes_of(environ: Environ, bytes_max: int) -> bytes:
             raise InvalidRequest(f"Content-Length is not a number (got {length!r})")
         size = int(length)
         if size > bytes_max:
-            _discard(source, size)
             raise _too_large(bytes_max)
         data: bytes = source.read(size)
         if len(data) < size:
@@ -256,30 +253,37 @@ def _bytes_of(environ: Environ, bytes_max: int) -> bytes:
         return b""
     data = source.read(bytes_max + 1)
     if len(data) > bytes_max:
-        _discard(source, DISCARD_BYTES_MAX)
         raise _too_large(bytes_max)
     return data
 
 
-def _discard(source: Any, size: int) -> None:
-    """Read a body away, since a client that still sends would not see the answer."""
-    left = size if size <= DISCARD_BYTES_MAX else 0
-    while left > 0 and (piece := source.read(min(left, DISCARD_BYTES))):
-        left -= len(piece)
-
-
 def _too_large(bytes_max: int) -> TooLarge:
     return TooLarge(
-        f"the body of this route has at most {bytes_max} bytes (the setting behind it is "
-        "max_value_bytes)"
+        f"a body has at most {bytes_max} bytes (it has more); the setting is max_body_bytes"
     )
 
 
+def _check_depth(data: bytes, depth_max: int) -> None:
+    """InvalidRequest if arrays and objects are nested deeper than that."""
+    if data.count(b"[") + data.count(b"{") <= depth_max:
+        return
+    depth = 0
+    for match in _BRACKETS.finditer(data):
+        depth += _DEEPER.get(match[0], 0)
+        if depth > depth_max:
+            raise InvalidRequest(
+                f"the body is nested too deeply: at most {depth_max} arrays and objects in "
+                "one another; the setting is max_depth"
+            )
+
+
 def _fields(shape: Any) -> tuple[str, ...]:
-    """The names of a shape's fields; of a choice of shapes, none."""
+    """The names of a shape's fields; of a choice of shapes, those of all."""
     if isinstance(shape, type) and issubclass(shape, msgspec.Struct):
-        return shape.__struct_encode_fields__
-    return ()
+        config = shape.__struct_config__
+        tag = (config.tag_field,) if config.tag_field is not None else ()
+        return (*tag, *shape.__struct_encode_fields__)
+    return tuple({name: None for one in get_args(shape) for name in _fields(one)})
 
 
 def _known(name: str, known: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from models import (
     InvalidRequest,
     KeyNotFound,
     NodeNotFound,
+    StorageFull,
     StoreError,
     Timeout,
     TooLarge,
@@ -49,6 +50,34 @@ class WrongHost(StoreError):
     code = "wrong_host"
 
 
+class HeaderUnreadable(InvalidRequest):
+    """A header holds something else than ASCII, so what it asks for is unknown."""
+
+
+class HeaderTooLarge(InvalidRequest):
+    """The request line and the headers are beyond their limit."""
+
+    code = "header_too_large"
+
+
+class LengthRequired(InvalidRequest):
+    """The body comes in chunks, so nobody knows how much will follow."""
+
+    code = "length_required"
+
+
+class TooSlow(StoreError):
+    """The body did not arrive, so nothing was done."""
+
+    code = "request_timeout"
+
+
+class Overloaded(StoreError):
+    """Too much is going on at once; nothing of this request was done."""
+
+    code = "overloaded"
+
+
 _LATER = (("Retry-After", "1"),)
 STATUS: dict[type[StoreError], tuple[int, tuple[tuple[str, str], ...]]] = {
     InvalidRequest: (400, ()),
@@ -56,14 +85,19 @@ STATUS: dict[type[StoreError], tuple[int, tuple[tuple[str, str], ...]]] = {
     Forbidden: (403, ()),
     KeyNotFound: (404, ()),
     NodeNotFound: (404, ()),
+    LengthRequired: (411, (("Connection", "close"),)),
+    TooSlow: (408, (("Connection", "close"),)),
     VersionMismatch: (412, ()),
     TooLarge: (413, ()),
     NotJson: (415, ()),
     WrongHost: (421, ()),
+    HeaderTooLarge: (431, ()),
     StoreError: (500, ()),  # a new child of it that has no line here
+    Overloaded: (503, _LATER),
     Unavailable: (503, _LATER),
     Timeout: (504, _LATER),
     Uncertain: (504, _LATER),
+    StorageFull: (507, ()),
 }
 _CODES = {400: "invalid_request", 413: "too_large", 500: "internal"}
 

@@ -18,7 +18,8 @@ from werkzeug.routing import BaseConverter
 
 from models import StoreError
 from replication import ReplicationManager
-from web.parsing import BODY_OVERHEAD_BYTES, Body, Environ, path_key, query_key
+from web.parsing import Body, Environ, path_key, query_key
+from web.shapes import Key
 
 REQUEST_ID = "kv.request_id"  # in the WSGI environment
 _STATUS_LINES = {
@@ -59,7 +60,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 KEY = Parameter(
-    "key", "the key, for those that clients and proxies tidy away", required=True
+    "key", "the key, for those that clients and proxies tidy away", Key, required=True
 )
 
 
@@ -85,14 +86,14 @@ class Call(msgspec.Struct, frozen=True, gc=False):
         """The key, from wherever the route has it."""
         if in_path is None:
             return query_key(self.query)
-        return path_key(self.environ, in_path)
+        return path_key(in_path)
 
-    def body(self, factor: int = 1) -> Any:
+    def body(self) -> Any:
         """The body, in the route's shape."""
-        value_max = self.store.settings.max_value_bytes
+        settings = self.store.settings
         assert self.route.body is not None, f"no body at {self.route.path}"
         return self.route.body.read(
-            self.environ, factor * (value_max + BODY_OVERHEAD_BYTES)
+            self.environ, settings.max_body_bytes, settings.max_depth
         )
 
 

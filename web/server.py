@@ -2,32 +2,46 @@
 
 Granian usually runs an application in worker processes of its own. Here the store lives
 in memory, so a worker that dies or is replaced would take the data along, and two would
-be two stores. So its thread mode is used, with a socket that was opened here: what
-listens is known before anything is said about it, port 0 has become a real one, and a
-port in use is an error rather than a share in another server's connections.
+be two stores. So its worker is driven directly, in one thread of this process, with a
+socket that was opened here: what listens is known before anything is said about it, port
+0 has become a real one, and a port in use is an error rather than a share in another
+server's connections.
+
+What is used of granian is its RSGI worker and how that tells of a request: names that
+begin with `_` in its package, so its version is pinned (docs/decisions/0005).
 """
 
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces
-from granian.log import LogLevels
-from granian.server.common import AbstractServer
-from granian.server.mt import MTServer
+from granian._granian import CallbackScheduler, RSGIWorker, SocketHolder, WorkerSignal
+from granian.http import HTTP1Settings
+
+from config import Settings
+from web.intake import Intake, Service
 
 BACKLOG = 1024
 _REMEDIES = {
     errno.EADDRINUSE: "stop what uses it, or choose another --port (0 picks a free one)",
     errno.EACCES: "choose a --port above 1023",
 }
-Application = Callable[..., Any]
+SPARE_THREADS = 4  # that take requests in while all others work
+IDLE_THREAD_SECONDS = 30
+SEND_SECONDS = 0.5  # for the last answers to be sent
+HEADER_BYTES_MAX = 64 << 10  # beyond this granian itself answers, with a bare 431
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP")
+    if hasattr(signal, name)
+)
 
 
 class CannotListen(Exception):
@@ -57,72 +71,111 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class Server(MTServer):
+class Server:
     """Serves an application until `stop` is called or a signal asks for it.
 
-    `listener` becomes the server's. `threads` requests are worked on at a time.
+    `listener` becomes the server's.
     """
 
     def __init__(
-        self, application: Application, listener: socket.socket, threads: int
+        self, application: Service, listener: socket.socket, settings: Settings
     ) -> None:
-        host, port = listener.getsockname()[:2]
-        super().__init__(
-            target="in this process",
-            address=host,
-            port=port,
-            interface=Interfaces.WSGI,
-            blocking_threads=threads,
-            http=HTTPModes.http1,
-            backlog=BACKLOG,
-            log_level=LogLevels.warning,
-            log_dictconfig={
-                "loggers": {"_granian": {"propagate": True}},
-                "handlers": {},
-            },
-        )
-        self._application = application
+        self._intake = Intake(application, settings)
         self._listener = listener
-        self._stopped = threading.Event()
-        self._grace_seconds = 0.0
+        self._settings = settings
+        self._asked = threading.Event()
 
     def run(self, on_ready: Callable[[], None], grace_seconds: float) -> bool:
         """Serve; False if requests were still running `grace_seconds` after the stop.
 
-        Only in the main thread, whose signals it takes: SIGTERM, SIGINT and SIGHUP.
+        Only in the main thread, whose signals it takes: SIGTERM, SIGINT and SIGHUP (the
+        terminal went away). A second one ends the process at once.
         """
-        self.on_startup(on_ready)
-        self._grace_seconds = grace_seconds
-        AbstractServer.serve(
-            self, target_loader=lambda: self._application, wrap_loader=False
+        ended = WorkerSignal()
+        ended.add_cb(lambda: None)  # it wants one to call
+        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        self._intake.start()
+        worker = self._worker()
+        scheduler = _Scheduler(_Inline(), self._intake.begin)
+        serving = threading.Thread(
+            target=worker.serve_str, args=(scheduler, _Inline(), ended), name="kv-serve"
         )
-        return self._stopped.is_set()
+        serving.daemon = True
+        serving.start()
+        on_ready()
+        self._asked.wait()
+        ended.set()
+        finished = self._intake.stop(grace_seconds)
+        serving.join(SEND_SECONDS)
+        if finished:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return finished and not serving.is_alive()
 
     def stop(self) -> None:
         """Take no more connections, finish what runs, and let `run` return."""
-        self.interrupt_signal = True
-        self.main_loop_interrupt.set()
+        self._asked.set()
 
-    def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
-        """The terminal went away: there is nothing to reload, so stop."""
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._asked.is_set():
+            os._exit(128 + number)  # what was acknowledged is on the disk already
         self.stop()
 
-    # What follows takes the place of granian's own, of the release that is pinned.
-
-    def _check_gil(self) -> None:
-        """Threads are meant here, with the interpreter's lock or without it."""
-
-    def _init_shared_socket(self) -> None:
-        holder: Any = SocketHolder  # on Linux it takes the backlog too
-        extra = (BACKLOG,) if sys.platform.startswith(("linux", "freebsd")) else ()
+    def _worker(self) -> Any:
+        settings = self._settings
+        http = HTTP1Settings(
+            header_read_timeout=int(settings.idle_seconds * 1000),
+            max_buffer_size=HEADER_BYTES_MAX,
+        )
+        worker: Any = RSGIWorker
         descriptor = self._listener.detach()  # closed by the worker when it ends
-        self._shd = holder(descriptor, False, *extra)
+        extra = (BACKLOG,) if sys.platform.startswith(("linux", "freebsd")) else ()
+        holder: Any = SocketHolder
+        no_tls: tuple[Any, ...] = (False, None, None, None, "1.3", None, [], False)
+        return worker(
+            1,
+            (None, holder(descriptor, False, *extra)),
+            None,
+            1,  # thread that reads and writes
+            1,
+            settings.threads + SPARE_THREADS,
+            IDLE_THREAD_SECONDS,
+            settings.max_connections,
+            "1",
+            http,
+            None,
+            False,
+            None,
+            *no_tls,
+            (None, None),
+        )
 
-    def _stop_workers(self) -> None:
-        workers: list[Any] = self.wrks
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.join(self._grace_seconds)
-        if not any(worker.inner.is_alive() for worker in workers):
-            self._stopped.set()
+
+class _Scheduler(CallbackScheduler):
+    """Hands each request to a function, instead of to an event loop's tasks."""
+
+    __slots__ = ()
+
+    def __new__(cls, loop: Any, begin: Callable[[Any], None]) -> Any:
+        """What granian asks of one: a loop, and functions that enter and leave a task."""
+        new: Any = super().__new__
+        return new(cls, loop, _no_task, None, _no_task, _no_task)
+
+    def __init__(self, loop: Any, begin: Callable[[Any], None]) -> None:
+        self._schedule_fn = begin
+
+
+async def _no_task(*_: Any) -> None:
+    """There are no tasks."""
+
+
+class _Inline:
+    """Stands in for an event loop: runs a callback at once, in the calling thread."""
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., Any], *args: Any, context: Any = None
+    ) -> None:
+        """Run a callback."""
+        callback(*args)
+
+    call_soon = call_soon_threadsafe

