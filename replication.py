@@ -31,10 +31,10 @@ from cluster.node import ReplicaNode
 from cluster.placement import PLACEMENTS
 from cluster.reconfiguration import STOP, Reconfiguration
 from cluster.reports import stale_keys, waiting_for
-from cluster.shard import Layout, SavedState, ShardState
+from cluster.shard import UP, Layout, SavedState, ShardState
 from cluster.upkeep import Upkeep
 from config import Settings
-from db import Storage, StorageEnded, open_storage
+from db import FormatUnknown, Storage, StorageEnded, open_storage
 from limits import Room, check_key, check_ttl, json_text
 from models import (
     Condition,
@@ -66,7 +66,7 @@ EVENTS_OF_A_PROCESS = 1_000_000  # numbers that a process may use before the nex
 
 
 class StorageUnreadable(Exception):
-    """More than half of the nodes' folders cannot be read: too few to know the rest by."""
+    """Too many nodes' folders cannot be read: what is in sync may be known only there."""
 
 
 class SettingsMismatch(Exception):
@@ -303,6 +303,11 @@ def open_manager(
     base = settings or Settings(storage="memory")
     chosen = Settings(**{**base.model_dump(), **changes})
     directory = chosen.data_dir if chosen.storage == "sqlite" else None
+    if directory is not None and (directory / "node-0.db").exists():
+        raise FormatUnknown(
+            f"{directory} holds files of an earlier, unreleased version (node-0.db): use "
+            "that version, or another --data-dir"
+        )
     with ExitStack() as opened:
         nodes: dict[NodeId, ReplicaNode] = {}
         known: dict[str, Record] = {}  # for replicas to share
@@ -313,7 +318,6 @@ def open_manager(
             opened.callback(storage.close)
             _check_layout(chosen, storage)
             nodes[node_id] = ReplicaNode(node_id, storage)
-        _check_readable(nodes)
         clock = HybridClock(_wall_ms)
         cluster = restore_cluster(chosen, nodes, clock)
         process = cluster.epoch >> PROCESS_SHIFT  # how many came before this one
@@ -336,22 +340,36 @@ def restore_cluster(
     cluster = Membership(
         assignment, layout, identities, clock, min_in_sync=settings.min_in_sync
     )
-    states = [node.storage.load_state() for node in nodes.values()]
-    newest = max(filter(None, states), default=None)
     for node in nodes.values():
         clock.observe(node.storage.content.version_max)
+    absent = [n for n, node in nodes.items() if node.problem is not None]
+    states = filter(None, (node.storage.load_state() for node in nodes.values()))
+    found = [msgspec.json.decode(record, type=SavedState) for _, record in states]
+    newest = max(found, key=lambda state: state.epoch, default=None)
     if newest is not None:
-        cluster.restore(msgspec.json.decode(newest[1], type=SavedState))
+        _check_readable(nodes, {n for n, s in newest.status.items() if s == UP})
+        cluster.restore(newest, absent)
+    elif absent:
+        _check_readable(nodes, set(absent))  # nothing else knows anything
+    elif any(node.damage is not None for node in nodes.values()):
+        # What was known of the copies is gone too: none can be taken for the truth.
+        cluster.identity = dict.fromkeys(nodes, "")
     return cluster
 
 
-def _check_readable(nodes: Mapping[NodeId, ReplicaNode]) -> None:
-    """Refuse to start where the cluster's state may only be in what cannot be read."""
-    problems = [node.problem for node in nodes.values() if node.problem is not None]
-    if 2 * len(problems) > len(nodes):
+def _check_readable(nodes: Mapping[NodeId, ReplicaNode], voters: set[NodeId]) -> None:
+    """Refuse to start where a newer state may be in what cannot be read.
+
+    A state is saved at a majority of the nodes that are up, so it is known if a majority
+    of those that the newest one found calls up can be read.
+    """
+    problems = [
+        node.problem for n, node in nodes.items() if n in voters and node.problem
+    ]
+    if problems and 2 * len(problems) >= len(voters):
         raise StorageUnreadable(
-            f"{len(problems)} of {len(nodes)} nodes cannot be read, and half must be: "
-            f"{problems[0]}"
+            f"too few nodes can be read to know which copies are in sync: {problems[0]}; "
+            "mend that, or move the folder away to go on without what it holds"
         )
 
 

@@ -13,7 +13,7 @@ down are in docs/architecture.md, "In-sync sets".
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -278,8 +278,8 @@ class Membership:
             self.fence = self.epoch
             return self._state_record()
 
-    def restore(self, saved: SavedState) -> None:
-        """Take up the newest state record found at the nodes.
+    def restore(self, saved: SavedState, absent: Collection[NodeId] = ()) -> None:
+        """Take up the newest state record found at the nodes, some of them absent now.
 
         Unless the last process ended in good order, no member's copy is trusted to
         equal another's until they are compared: a write may have been under way.
@@ -300,9 +300,10 @@ class Membership:
                 shard.lost = kept.lost
                 shard.missed = {n: None for n in kept.replicas if n not in kept.in_sync}
             for shard in self.shards.values():
-                live = (n for n in shard.in_sync if self.status[n] != DOWN)
+                live = {n for n in shard.in_sync if self.status[n] != DOWN}
                 if len(shard.in_sync) > 1:
-                    shard.unchecked = set(live) if saved.clean else set(shard.in_sync)
+                    agree = live.difference(absent) if saved.clean else shard.in_sync
+                    shard.unchecked = set(agree)
             self._derive(self.shards.values())
 
     def mark_clean(self, *, clean: bool) -> None:

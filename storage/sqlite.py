@@ -27,7 +27,7 @@ from storage.base import (
     StorageInUse,
 )
 from storage.content import Content
-from storage.file import Header, RecordFile, create, intact
+from storage.file import Header, RecordFile, Wreck, create
 from storage.folder import Folder, flush
 
 # The disk does not let us in, or does not answer. That says nothing of the content.
@@ -345,7 +345,8 @@ class SqliteStorage(Storage):
                 "%s; it is set aside, and what is intact begins a new one", error
             )
             self.damage = str(error)
-            self._replace(self._salvaged(), Header(self._new_identity(), 0, b""))
+            content, (epoch, state) = self._salvaged()
+            self._replace(content, Header(self._new_identity(), epoch, state))
         self._known = None
 
     def _open_file(self) -> RecordFile:
@@ -378,13 +379,18 @@ class SqliteStorage(Storage):
         self.identity = header.identity
         self._state = (header.epoch, header.state) if header.epoch else None
 
-    def _salvaged(self) -> Content:
-        """What is intact in the damaged file: a copy to be compared, never the truth."""
+    def _salvaged(self) -> tuple[Content, tuple[int, bytes]]:
+        """What is intact in the damaged file, and its (epoch, state record).
+
+        The records are a copy to be compared, never the truth; the state record has a
+        checksum of its own, and tells that this copy is not the one that it knew.
+        """
         content = Content()
-        with suppress(DamagedStorage, *UNREADABLE):
-            path = self._folder.file(self._generation)
-            content.put_many(intact(path, vfs=self._vfs))
-        return content
+        path = self._folder.file(self._generation)
+        with suppress(DamagedStorage, *UNREADABLE), Wreck(path, vfs=self._vfs) as wreck:
+            content.put_many(wreck.records())
+            return content, wreck.state()
+        return content, (0, b"")
 
     def _rewrite(self) -> None:
         """Write what is in memory to a new file, which takes the old one's place."""

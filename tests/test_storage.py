@@ -1,6 +1,8 @@
 """What a node keeps: one contract for every storage, then what is durable in a file."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from storage.content import PARTITION_COUNT, PARTITION_SHIFT, Content
 from tests.storage_case import (
     FIRST,
     LOG,
+    alter,
     copy_files,
     filled,
     finish,
@@ -23,6 +26,8 @@ from tests.storage_case import (
     put,
     record,
 )
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def facts(content: Content) -> object:
@@ -304,4 +309,35 @@ def test_second_opening_neither_serves_nor_harms_nor_sets_aside_a_file_in_use(tm
     again = open_storage(tmp_path, durable=False)
     assert held(again) == {"k": record("k", 2)}
     assert names(tmp_path) == [FIRST, LOG]
+    again.close()
+
+
+OPEN_IN_USE = """
+import sys
+from pathlib import Path
+from db import StorageInUse, open_storage
+try:
+    open_storage(Path(sys.argv[1]))
+except StorageInUse:
+    sys.exit(7)
+"""
+
+
+def test_nothing_that_is_done_to_its_files_lets_another_process_in(tmp_path):
+    storage = open_folder(tmp_path / "node", durable=True)
+    put(storage, record("k", 1))
+    assert storage.scrub(10) is None
+    alter(storage, "delete from records where key = 'k'")
+    assert storage.scrub(10) is not None  # written anew
+    put(storage, record("k", 2))
+
+    opened = [sys.executable, "-c", OPEN_IN_USE, str(tmp_path / "node")]
+    ended = subprocess.run(opened, cwd=ROOT, timeout=60, check=False)
+
+    assert ended.returncode == 7
+    assert storage.scrub(10) is None
+    put(storage, record("k", 3))
+    storage.close()
+    again = open_folder(tmp_path / "node")
+    assert held(again) == {"k": record("k", 3)}
     again.close()

@@ -1,6 +1,5 @@
 """Files that come apart while they are in use: scrubbing finds it and writes them anew."""
 
-import resource
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -12,9 +11,9 @@ import apsw
 import pytest
 
 import storage.file
-from db import SqliteStorage, StorageEnded
+from db import SqliteStorage
+from models import Record
 from storage.content import bucket_of
-from storage.file import RecordFile
 from tests.storage_case import (
     FIRST,
     LOG,
@@ -24,7 +23,6 @@ from tests.storage_case import (
     alter,
     by_key,
     copy_files,
-    failed_flush,
     failed_read,
     faulty_disk,
     file_of,
@@ -32,7 +30,6 @@ from tests.storage_case import (
     flip,
     held,
     names,
-    no_room,
     open_durable,
     open_folder,
     put,
@@ -309,18 +306,19 @@ def test_wiped_storage_is_looked_at_from_its_beginning(tmp_path):
     made.close()
 
 
-def test_scrub_does_not_look_into_the_middle_of_a_commit(tmp_path):
+def test_scrub_does_not_look_into_the_middle_of_a_commit(tmp_path, monkeypatch):
     made = open_folder(tmp_path)
     put(made, record("k", 1))
     began, go_on = threading.Event(), threading.Event()
     found: list[str | None] = []
+    show = made.content.put_many
 
-    def in_the_middle() -> bool:
+    def in_the_middle(records: list[Record]) -> None:  # in the file, not in memory
         began.set()
         assert go_on.wait(timeout=30)
-        return False
+        show(records)
 
-    file_of(made)._database.set_commit_hook(in_the_middle)
+    monkeypatch.setattr(made.content, "put_many", in_the_middle)
     writer = threading.Thread(target=lambda: put(made, record("k", 2)))
     writer.start()
     assert began.wait(timeout=30)
@@ -369,87 +367,3 @@ def test_nothing_is_found_wrong_between_the_writes_of_other_threads(tmp_path):
     assert held(again) == held(made)
     assert len(held(again)) == 24
     again.close()
-
-
-# --- When it cannot be mended ------------------------------------------------------------
-
-
-@pytest.mark.parametrize("error", [no_room, failed_flush])
-def test_file_that_cannot_be_written_anew_is_a_problem_until_it_can(
-    disk, tmp_path, error
-):
-    made = prepared(tmp_path / "live", disk.name)
-    identity = made.identity
-    forget(made, tmp_path / "live")
-    disk.fail_always(error, "write", "flush")
-
-    with pytest.raises(StorageEnded):
-        made.scrub(ROUND)
-
-    assert made.problem is not None
-    assert str(tmp_path) in made.problem
-    assert (held(made), made.identity) == (WHOLE, identity)  # in memory, to be read
-    with pytest.raises(StorageEnded):
-        put(made, LATER)
-    assert made.scrub(ROUND) is None  # known already
-    again = open_durable(copy_files(tmp_path / "live", tmp_path / "killed"))
-    assert again.damage is not None
-    assert again.identity != identity
-    again.close()
-    disk.mend()
-    made.reopen()
-    assert (made.identity, made.load_state()) == (identity, STATE)
-    check_whole_and_used(made, tmp_path)
-
-
-def check_whole_and_used(made: SqliteStorage, tmp_path: Path) -> None:
-    put(made, LATER)
-    live = tmp_path / "live"
-    again = open_durable(copy_files(live, tmp_path / "reopened"))
-    assert (held(again), again.damage) == ({**WHOLE, "later": LATER}, None)
-    assert again.identity == made.identity
-    again.close()
-    made.close()
-
-
-def test_file_written_anew_does_not_count_before_its_log_is_in_it(
-    tmp_path, monkeypatch
-):
-    """SQLite hides that it could not take in the log when a file is closed."""
-    made = prepared(tmp_path / "live")
-    identity = made.identity
-    forget(made, tmp_path / "live")
-    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    commit = RecordFile.commit
-
-    def then_full(*given: Any) -> None:
-        commit(*given)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, hard))
-
-    monkeypatch.setattr(RecordFile, "commit", then_full)
-    try:
-        with pytest.raises(StorageEnded):
-            made.scrub(ROUND)
-    finally:
-        monkeypatch.undo()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-
-    assert made.problem is not None
-    assert FIRST in names(tmp_path / "live")
-    made.reopen()
-    assert (held(made), made.identity) == (WHOLE, identity)
-    check_whole_and_used(made, tmp_path)
-
-
-def test_folder_in_whose_place_a_file_came_is_a_problem_until_it_went(tmp_path):
-    made = prepared(tmp_path / "live")
-    (tmp_path / "live").rename(tmp_path / "away")
-    (tmp_path / "live").write_text("not a folder")
-
-    with pytest.raises(StorageEnded, match="not a folder"):
-        made.scrub(ROUND)
-
-    (tmp_path / "live").unlink()
-    made.reopen()
-    assert made.load_state() == STATE
-    check_whole_and_used(made, tmp_path)

@@ -180,6 +180,13 @@ def test_folder_of_another_shape_or_a_newer_format_is_refused_and_left_alone(tmp
     assert file.read_bytes() == before
 
 
+def test_folder_of_an_earlier_version_is_not_taken_for_an_empty_one(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/node-0.db").write_bytes(b"records")
+
+    assert "earlier" in refused(tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["missing", "empty", "a file", "flipped"])
 def test_node_whose_folder_was_damaged_is_told_of_and_rebuilt(tmp_path, damage):
     keys = [f"key-{number}" for number in range(60)]

@@ -1,25 +1,31 @@
-"""Folders that cannot be read, or not yet, and files of another version of the program."""
+"""Storage with a problem: what cannot be read, or not yet, or not be written anew."""
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 import storage.file as storage_file
 from db import FormatUnknown, SqliteStorage, StorageEnded, open_storage
+from storage.file import RecordFile
 from tests.storage_case import (
     FIRST,
+    PLAIN,
     FaultyDisk,
     alter,
     by_key,
     copy_files,
+    failed_flush,
     failed_read,
     faulty_disk,
     file_bytes,
     finish,
     held,
     names,
+    no_room,
     open_durable,
     open_folder,
     put,
@@ -37,8 +43,8 @@ def disk() -> Iterator[FaultyDisk]:
         yield made
 
 
-def prepared(folder: Path) -> SqliteStorage:
-    made = open_durable(folder)
+def prepared(folder: Path, vfs: str = PLAIN) -> SqliteStorage:
+    made = open_durable(folder, vfs)
     put(made, *ALL.values())
     finish(made.save_state(*STATE))
     return made
@@ -172,3 +178,87 @@ def test_file_of_a_newer_version_in_a_folder_that_comes_late_is_not_touched(tmp_
     assert late.problem is not None
     late.close()
     assert file_bytes(tmp_path / "node") == before
+
+
+# --- A file that cannot be written anew --------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [no_room, failed_flush])
+def test_file_that_cannot_be_written_anew_is_a_problem_until_it_can(
+    disk, tmp_path, error
+):
+    made = prepared(tmp_path / "live", disk.name)
+    identity = made.identity
+    alter(made, "delete from records where key = 'b'")
+    disk.fail_always(error, "write", "flush")
+
+    with pytest.raises(StorageEnded):
+        made.scrub(1_000)
+
+    assert made.problem is not None
+    assert str(tmp_path) in made.problem
+    assert (held(made), made.identity) == (ALL, identity)  # in memory, to be read
+    with pytest.raises(StorageEnded):
+        put(made, LATER)
+    assert made.scrub(1_000) is None  # known already
+    again = open_durable(copy_files(tmp_path / "live", tmp_path / "killed"))
+    assert again.damage is not None
+    assert again.identity != identity
+    again.close()
+    disk.mend()
+    made.reopen()
+    assert (made.identity, made.load_state()) == (identity, STATE)
+    check_whole_and_used(made, tmp_path)
+
+
+def check_whole_and_used(made: SqliteStorage, tmp_path: Path) -> None:
+    put(made, LATER)
+    live = tmp_path / "live"
+    again = open_durable(copy_files(live, tmp_path / "reopened"))
+    assert (held(again), again.damage) == ({**ALL, "later": LATER}, None)
+    assert again.identity == made.identity
+    again.close()
+    made.close()
+
+
+def test_file_written_anew_does_not_count_before_its_log_is_in_it(
+    tmp_path, monkeypatch
+):
+    """SQLite hides that it could not take in the log when a file is closed."""
+    made = prepared(tmp_path / "live")
+    identity = made.identity
+    alter(made, "delete from records where key = 'b'")
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    commit = RecordFile.commit
+
+    def then_full(*given: Any) -> None:
+        commit(*given)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, hard))
+
+    monkeypatch.setattr(RecordFile, "commit", then_full)
+    try:
+        with pytest.raises(StorageEnded):
+            made.scrub(1_000)
+    finally:
+        monkeypatch.undo()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+    assert made.problem is not None
+    assert FIRST in names(tmp_path / "live")
+    made.reopen()
+    assert (held(made), made.identity) == (ALL, identity)
+    check_whole_and_used(made, tmp_path)
+
+
+def test_folder_in_whose_place_a_file_came_is_a_problem_until_it_went(tmp_path):
+    made = prepared(tmp_path / "live")
+    (tmp_path / "live").rename(tmp_path / "away")
+    (tmp_path / "live").write_text("not a folder")
+
+    with pytest.raises(StorageEnded, match="not a folder"):
+        made.scrub(1_000)
+
+    (tmp_path / "live").unlink()
+    made.reopen()
+    assert made.load_state() == STATE
+    check_whole_and_used(made, tmp_path)
