@@ -202,7 +202,7 @@ class Reconfiguration:
             if cluster.status[node] == DOWN:
                 self._members[node].start()
                 if cluster.identity[node] != self._members[node].identity:
-                    cluster.forget_copy(node, self._members[node].identity)
+                    self._take_new_storage(node, self._members[node])
                 cluster.set_status(node, RECOVERING)
                 self._events.record("recovery_began", f"node {node} is back", node)
         yield Barrier()  # writes that chose their targets without the node have ended

@@ -124,6 +124,8 @@ def check_members(
         except (CopyInterrupted, StoreError):
             continue  # stays unchecked, and is compared when it comes back
         agreed.append(member)
+    if cluster.stopping:
+        return
     if not shard.sources:
         cluster.evict_uncompared(shard, agreed)
         if not (yield from cluster.save()):

@@ -232,7 +232,7 @@ def left_by_kills(disk: FaultyDisk, folder: Path, target: Path) -> Iterator[list
             looking = False
 
     def fault(kind: str, file: str, number: int) -> None:
-        if kind not in ("open", "read"):
+        if kind not in ("open", "read", "written"):
             look()
 
     def looking_first(real: Callable[..., Any], *given: Any, **named: Any) -> Any:

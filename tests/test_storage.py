@@ -68,7 +68,7 @@ STEPS = st.one_of(
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(steps=st.lists(STEPS, max_size=15))
 def test_no_order_of_changes_scrubs_and_restarts_loses_or_invents_one(
     steps, kind, tmp_path_factory

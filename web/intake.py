@@ -180,6 +180,7 @@ class Intake:
 
     def _received(self, exchange: Exchange, future: Any) -> None:
         """The body is whole, or will not be."""
+        exchange.cancel = None  # it holds the future, which holds this callback
         try:
             exchange.body = future.result()
         except BaseException:  # the client went away, or was too slow
@@ -298,8 +299,9 @@ class Intake:
         if not exchange.worked_on:
             seconds = f"{settings.body_seconds:g} seconds"
             self._end(exchange, TooSlow(f"the body did not arrive within {seconds}"))
-            if exchange.cancel is not None:
-                exchange.cancel()
+            cancel, exchange.cancel = exchange.cancel, None
+            if cancel is not None:
+                cancel()
             return
         exchange.deadline = float("inf")  # once is enough; the thread goes on with it
         what = f"no answer after {settings.request_seconds:g} seconds"

@@ -1,0 +1,97 @@
+"""Clients and an operator who give a real server no rest, and know what they were told."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from client import Client, StoreError
+from tests.histories import Caller, Histories
+
+REQUEST_SECONDS_MAX = 20.0
+JOIN_SECONDS_MAX = 60.0
+UP, DOWN = "up", "down"
+
+
+def press(
+    callers: Sequence[Caller], keys: Sequence[str], ended: threading.Event, seed: object
+) -> Callable[[], Histories]:
+    """Let each caller go on in a thread of its own until `ended`; joins and collects."""
+    failures: list[BaseException] = []
+
+    def go_on(caller: Caller, chance: random.Random) -> None:
+        try:
+            while not ended.is_set():
+                caller.once(chance.choice(keys))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [
+        threading.Thread(target=go_on, args=(caller, random.Random(f"{seed}-{n}")))
+        for n, caller in enumerate(callers)
+    ]
+    for thread in threads:
+        thread.start()
+
+    def collect() -> Histories:
+        deadline = time.monotonic() + JOIN_SECONDS_MAX
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        assert not any(thread.is_alive() for thread in threads), "a client is stuck"
+        assert not failures, failures
+        noted = Histories()
+        for caller in callers:
+            noted.extend(caller.take_notes())
+        return noted
+
+    return collect
+
+
+class Operator:
+    """Fails and recovers nodes at random, never so that data are lost on purpose.
+
+    `known` is the last status that each node must have, as acknowledged: DOWN, UP for
+    anything else, None where that is not known.
+    """
+
+    def __init__(self, chance: random.Random, nodes: int = 3) -> None:
+        self.known: dict[int, str | None] = dict.fromkeys(range(nodes), UP)
+        self.changes = 0
+        self._chance = chance
+
+    def go_on(self, url: str, ended: threading.Event, pause_seconds: float) -> None:
+        """Change something, wait, and so on."""
+        with Client(url, timeout=REQUEST_SECONDS_MAX) as store:
+            while not ended.wait(self._chance.random() * 2 * pause_seconds):
+                with suppress(StoreError):
+                    self.change(store)
+
+    def change(self, store: Client) -> None:
+        """Take a node down or bring one back."""
+        statuses = {node.node_id: node.status for node in store.nodes()}
+        down = [node for node, status in statuses.items() if status == DOWN]
+        all_up = set(statuses.values()) == {UP}
+        if down and (len(down) > 1 or self._chance.random() < 0.7):
+            self.recover(store, self._chance.choice(down))
+        else:
+            mode = "wipe" if all_up and self._chance.random() < 0.3 else "stop"
+            node = self._chance.choice([node for node in statuses if node not in down])
+            self._note(node, DOWN, lambda: store.fail(node, mode))
+
+    def recover(self, store: Client, node: int) -> None:
+        """Bring a node back."""
+        self._note(node, UP, lambda: store.recover(node))
+
+    def _note(self, node: int, status: str, call: Callable[[], object]) -> None:
+        before, self.known[node] = self.known[node], None
+        try:
+            call()
+        except StoreError as error:
+            if error.definite:
+                self.known[node] = before
+            raise
+        self.known[node] = status
+        self.changes += 1
