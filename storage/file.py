@@ -99,6 +99,7 @@ class RecordFile:
                     self._database.execute(SCHEMA)
                 self.header = self._read_header() or self._begin(fresh())
                 self.digest = self._read_digest()
+                self._schema = self._read_schema()
         except BaseException:
             self.close()
             raise
@@ -203,11 +204,17 @@ class RecordFile:
         """That the file says the same of itself as it did."""
         if hasattr(os, "posix_fadvise"):  # so that it is read from the disk
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        self._database.pragma("shrink_memory")  # read the file, not what was kept
+        if self._read_schema() != self._schema:
+            raise DamagedStorage(f"{self.path}: its tables are not as they were made")
         header = self._read_header()
         if header != self.header:
             raise DamagedStorage(f"{self.path}: what it says of itself has changed")
         if self._read_digest() != self.digest:
             raise DamagedStorage(f"{self.path}: the digest has changed")
+
+    def _read_schema(self) -> list[tuple[Any, ...]]:
+        return list(self._database.execute("select * from sqlite_schema"))
 
     def _read_header(self) -> Header | None:
         """What the file says of itself; None if nothing is in it."""
@@ -312,6 +319,11 @@ def _connect(path: Path, *, durable: bool, vfs: str | None) -> apsw.Connection:
     except (apsw.BusyError, apsw.LockedError) as error:
         database.close()
         raise StorageInUse(f"another process has {path} open") from error
+    except apsw.ReadOnlyError as error:
+        database.close()
+        if os.access(path, os.W_OK):  # the file says so of itself, the system does not
+            raise DamagedStorage(f"{path}: {error}") from error
+        raise
     except DAMAGE as error:
         database.close()
         raise DamagedStorage(f"{path}: {error}") from error

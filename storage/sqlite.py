@@ -62,7 +62,7 @@ class _Batch(Staged):
         """Have the storage's own thread commit it."""
         if not self.begun:
             self.begun = True
-            self._storage.commit_soon(self)
+            self._storage.committer.put(self)
 
     def result(self) -> None:
         """Wait for the commit, or make it for everybody who waits."""
@@ -162,13 +162,14 @@ class SqliteStorage(Storage):
         self._vfs = vfs
         self._queue_lock = threading.Lock()
         self._commit_lock = threading.Lock()
-        self._committer = Committer(self.commit)
+        self.committer = Committer(self.commit)
         self._content = Content()
         self._state: tuple[int, bytes] | None = None
         self._open_batch = _Batch(self)
         self._file: RecordFile | None = None
         self._generation = 0
         self._scrubbed = 0  # the bucket to go on from
+        self._mended: str | None = None  # damage that a commit met, to be told of
         self.identity = ""
         try:
             self._open()
@@ -226,7 +227,7 @@ class SqliteStorage(Storage):
         wrong ends the storage: a failed flush is never tried again and believed.
         """
         try:
-            self._write(batch)
+            self._write_or_mend(batch)
         except apsw.FullError as error:
             batch.error = Refused(self._note(f"the disk is full: {error}"))
         except apsw.IOError as error:
@@ -239,9 +240,14 @@ class SqliteStorage(Storage):
             if not isinstance(error, Exception):
                 raise
 
-    def commit_soon(self, batch: _Batch) -> None:
-        """Have a batch committed by the storage's own thread."""
-        self._committer.put(batch)
+    def _write_or_mend(self, batch: _Batch) -> None:
+        """Write a batch; into a new file, written from memory, if the file is damaged."""
+        try:
+            self._write(batch)
+        except (apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError) as error:
+            self._mended = f"{self._folder.file(self._generation)}: {error}"
+            self._rewrite()
+            self._write(batch)
 
     def reopen(self) -> None:
         """Make storage with a problem usable again; StorageEnded if it still is not.
@@ -270,7 +276,8 @@ class SqliteStorage(Storage):
                 self._scrubbed = self._file.check(
                     self._content, self._scrubbed, rows_max
                 )
-                return None
+                mended, self._mended = self._mended, None
+                return mended
             except (DamagedStorage, FormatUnknown, apsw.IOError) as error:
                 damage = str(error)
             try:
@@ -294,7 +301,7 @@ class SqliteStorage(Storage):
 
     def close(self) -> None:
         """Let go of the file and of the thread."""
-        self._committer.close()
+        self.committer.close()
         with self._commit_lock:
             self._close_file()
 

@@ -93,7 +93,6 @@ def test_damage_of_what_a_running_node_wrote_is_found_and_mended(ended, tmp_path
     assert unseen == []
 
 
-@pytest.mark.xfail(strict=True, reason="a scrub does not see damage of the schema")
 def test_damage_of_what_sqlite_wrote_itself_is_found_and_mended(ended, tmp_path):
     found, unseen = damage_running(ended, tmp_path, range(100, PAGE, 400))
 

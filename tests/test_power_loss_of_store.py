@@ -17,8 +17,8 @@ from unittest import mock
 import pytest
 
 from cluster.placement import PLACEMENTS, ring
-from db import SqliteStorage
 from replication import ReplicationManager, open_manager
+from storage.sqlite import Committer
 from tests.histories import Caller, Direct, Histories, follow, went_back
 from tests.interleaving import judge
 from tests.power_loss import FILES, FOLDERS, Disk, explained, made, noticed
@@ -38,7 +38,7 @@ def _short_logs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 cached_ring = cache(ring)  # the same for every store here, and slow to make
 # Replicas commit one after the other, so that a seed says what happens.
-in_turn = partial(mock.patch.object, SqliteStorage, "commit_soon")
+in_turn = partial(mock.patch.object, Committer, "put")
 
 
 @contextmanager
