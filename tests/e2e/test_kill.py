@@ -79,6 +79,7 @@ class Kills:
             self.operator.known[node] = DOWN if statuses[node] == DOWN else UP
         for key in KEYS:
             reader.read(key)
+            check_in_sync(store, key)
         if self.chance.random() < 0.5:
             return  # go on with those nodes down
         before = reader.noted.answered
@@ -112,6 +113,18 @@ class Kills:
                 replicas = store.replicas(key)["replicas"]
                 assert len({replica["version"] for replica in replicas}) == 1, replicas
             server.stop()
+
+
+def check_in_sync(store: Client, key: str) -> None:
+    """The replicas that may serve a key have one version of it, with no write under way."""
+    deadline = time.monotonic() + READY_SECONDS_MAX
+    while True:
+        replicas = store.replicas(key)["replicas"]
+        serving = [r for r in replicas if r["in_sync"] and r["status"] == UP]
+        if len({replica["version"] for replica in serving}) <= 1:
+            return  # a tombstone is forgotten by one after the other
+        assert time.monotonic() < deadline, replicas
+        time.sleep(0.05)
 
 
 def test_no_kill_of_many_loses_a_write_or_forgets_a_failed_node(tmp_path):
