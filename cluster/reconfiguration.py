@@ -142,7 +142,10 @@ class Reconfiguration:
         yield Exclusive(None, self._maintain(tombstones_before_ms))
 
     def stop(self) -> Operation[None]:
-        """Note that the process ends in good order."""
+        """Note that the process ends in good order, once nothing changes any more."""
+        yield Exclusive(None, self._stop())
+
+    def _stop(self) -> Operation[None]:
         yield Barrier()
         for member in self._members.values():
             member.stop()

@@ -228,6 +228,8 @@ class SqliteStorage(Storage):
         """
         try:
             self._write_or_mend(batch)
+        except Refused as error:
+            batch.error = error
         except apsw.FullError as error:
             batch.error = Refused(self._note(f"the disk is full: {error}"))
         except apsw.IOError as error:
@@ -306,8 +308,10 @@ class SqliteStorage(Storage):
             self._close_file()
 
     def _write(self, batch: _Batch) -> None:
-        if self._file is None or self.problem is not None:
-            raise StorageEnded(self.problem or "the storage is closed")
+        if self.problem is not None:
+            raise StorageEnded(self.problem)
+        if self._file is None:
+            raise Refused("the storage is closed")
         content = self._content
         records = content.newer(batch.records)
         purges = content.matching(batch.purges)
