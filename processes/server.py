@@ -157,13 +157,18 @@ def answers(port: int, path: str) -> bool:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let a SIGTERM end what runs as Ctrl-C does, with everything that it started."""
+    """Let SIGTERM and Ctrl-C end what runs, with everything that it started.
+
+    Ctrl-C too where it is ignored, as a shell has it for what runs in the background.
+    """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
