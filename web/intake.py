@@ -22,9 +22,9 @@ from typing import Any, Protocol
 from werkzeug.exceptions import MethodNotAllowed
 
 from config import Settings
-from models import InvalidRequest, StoreError, Timeout, TooLarge, Uncertain
+from models import InvalidRequest, StoreError, Timeout, Uncertain
 from web.guard import SAFE_METHODS
-from web.parsing import Environ
+from web.parsing import Environ, too_large
 from web.problems import (
     HeaderTooLarge,
     HeaderUnreadable,
@@ -158,8 +158,8 @@ class Intake:
             )
         elif length is None:
             self._whole_now(exchange)
-        elif int(length) > READ_AWAY_BYTES_MAX:
-            self._end(exchange, self._too_large())
+        elif int(length) > max(READ_AWAY_BYTES_MAX, self._settings.max_body_bytes):
+            self._end(exchange, too_large(self._settings.max_body_bytes))
         elif not self._reserve(exchange, int(length)):
             self._end(exchange, Overloaded("too many large bodies are on their way"))
         else:
@@ -187,15 +187,9 @@ class Intake:
             self._end(exchange, InvalidRequest("the body did not arrive whole"))
             return
         if len(exchange.body) > self._settings.max_body_bytes:
-            self._end(exchange, self._too_large())
+            self._end(exchange, too_large(self._settings.max_body_bytes))
         else:
             self._whole_now(exchange)
-
-    def _too_large(self) -> TooLarge:
-        most = self._settings.max_body_bytes
-        return TooLarge(
-            f"a body has at most {most} bytes; the setting is max_body_bytes"
-        )
 
     def _whole_now(self, exchange: Exchange) -> None:
         """Work on it in this thread, or leave it to those that work already."""

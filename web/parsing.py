@@ -244,7 +244,7 @@ def _bytes_of(environ: Environ, bytes_max: int) -> bytes:
             raise InvalidRequest(f"Content-Length is not a number (got {length!r})")
         size = int(length)
         if size > bytes_max:
-            raise _too_large(bytes_max)
+            raise too_large(bytes_max)
         data: bytes = source.read(size)
         if len(data) < size:
             raise InvalidRequest("the body ended before its Content-Length")
@@ -253,11 +253,12 @@ def _bytes_of(environ: Environ, bytes_max: int) -> bytes:
         return b""
     data = source.read(bytes_max + 1)
     if len(data) > bytes_max:
-        raise _too_large(bytes_max)
+        raise too_large(bytes_max)
     return data
 
 
-def _too_large(bytes_max: int) -> TooLarge:
+def too_large(bytes_max: int) -> TooLarge:
+    """What a body that is beyond the limit is answered."""
     return TooLarge(
         f"a body has at most {bytes_max} bytes (it has more); the setting is max_body_bytes"
     )
