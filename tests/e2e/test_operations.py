@@ -252,3 +252,9 @@ def test_file_damaged_under_a_running_server_is_found_told_of_and_written_anew(
         served = [found["value"] for status, found in held if status == 200]
         assert served
         assert set(served) <= set(keys)
+
+
+def test_body_within_a_raised_limit_is_not_refused_as_too_large(tmp_path):
+    limits = ("--max-body-bytes", 40 << 20, "--max-value-bytes", 30 << 20)
+    with Served(tmp_path, "--storage", "memory", *limits) as server:
+        assert write(server, "large", "v" * (20 << 20))[0] == 200
