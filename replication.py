@@ -28,7 +28,7 @@ from cluster.listing import list_keys, locate
 from cluster.membership import PROCESS_SHIFT, Membership
 from cluster.network import Driver, LiveDriver
 from cluster.node import ReplicaNode
-from cluster.placement import PLACEMENTS
+from cluster.placement import assignment_of
 from cluster.reconfiguration import STOP, Reconfiguration
 from cluster.reports import stale_keys, waiting_for
 from cluster.shard import UP, Layout, SavedState, ShardState
@@ -333,8 +333,8 @@ def restore_cluster(
 ) -> Membership:
     """The cluster as the newest state record at the nodes has it, or a new one."""
     layout = _layout_of(settings)
-    assignment = PLACEMENTS[settings.placement](
-        tuple(nodes), settings.replication_factor
+    assignment = assignment_of(
+        settings.placement, tuple(nodes), settings.replication_factor
     )
     identities = {node_id: node.identity for node_id, node in nodes.items()}
     cluster = Membership(

@@ -1,4 +1,4 @@
-"""The command line: `python run.py [serve] [flags]`, `experiment ...`, `bench ...`.
+"""The command line: `python run.py [serve] [flags]`, or one of COMMANDS below.
 
 Parses, wires and exits: 0 in good order, 1 failed, 2 called or set up wrongly, each
 time with one line that says what to do. Nothing is decided here.
@@ -25,7 +25,12 @@ from web.server import CannotListen, Server, listen
 
 GRACE_SECONDS = 3.0  # for requests that run when a stop is asked
 CLOSE_SECONDS = 1.5  # for the store after that
-COMMANDS = {"experiment": "experiments.cli", "bench": "benchmarks.cli"}
+COMMANDS = {
+    "simulate": "simulation.cli",
+    "check": "checker.cli",
+    "experiment": "experiments.cli",
+    "bench": "benchmarks.cli",
+}
 log = logging.getLogger(__name__)
 
 

@@ -9,6 +9,7 @@ from benchmarks.beside_etcd import measure_beside_etcd
 from benchmarks.figures import Figure
 from benchmarks.inside import measure_memory, measure_operations, measure_recovery
 from benchmarks.options import Options
+from benchmarks.proof import measure_checker, measure_simulation
 from benchmarks.service import measure_routes, measure_startup
 
 
@@ -41,5 +42,11 @@ CATALOGUE = (
         "recovery", "recovering a node that missed 1,000 keys", measure_recovery
     ),
     Measurement("memory", "memory a key at replication factor 2", measure_memory),
+    Measurement(
+        "simulation",
+        "client operations simulated and judged, on one core",
+        measure_simulation,
+    ),
+    Measurement("checker", "histories judged, on one core", measure_checker),
     Measurement("startup", "from start to first answer", measure_startup),
 )

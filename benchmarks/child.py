@@ -17,7 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from benchmarks.registers import history_of
+from checker.history import History
+from checker.linearizability import check
 from replication import ReplicationManager, open_manager
+from simulation.search import run_seeds
+from simulation.swarm import Mix
 
 VALUE_BYTES = 100
 NODES = 3
@@ -148,11 +153,62 @@ class Fill(Kind):
         return {}
 
 
+class Simulation(Kind):
+    """Processor seconds for some seeds, judgement included, other ones each time."""
+
+    def __init__(self, seeds: int, scale: float) -> None:
+        self._seeds = seeds
+        self._mix = Mix(scale=scale)
+        self._next = 0
+
+    def prepare(self) -> dict[str, Any]:
+        run_seeds(range(2), Mix())
+        return {}
+
+    def measure(self) -> dict[str, Any]:
+        first = self._next
+        self._next += self._seeds
+        began = time.process_time()
+        tally = run_seeds(range(first, self._next), self._mix)
+        return {
+            "seconds": time.process_time() - began,
+            "seeds": tally.seeds,
+            "operations": tally.operations,
+            "virtual": tally.virtual_us / 1e6,
+            "violated": len(tally.failures),
+        }
+
+
+class Checker(Kind):
+    """Processor seconds to judge a history of correct registers, simple and not."""
+
+    def __init__(self, keys: int, operations: int, clients: int) -> None:
+        self._shape = (keys, operations, clients)
+        self._seed = 0
+
+    def prepare(self) -> dict[str, Any]:
+        return {}
+
+    def measure(self) -> dict[str, Any]:
+        self._seed += 1
+        found = {}
+        for mix in ("reads and writes", "deletes and conditions too"):
+            simple = mix == "reads and writes"
+            history = History(history_of(self._seed, *self._shape, simple=simple))
+            began = time.process_time()
+            verdicts = check(history)
+            seconds = time.process_time() - began
+            found[mix] = {"seconds": seconds, "answer": verdicts[0].answer}
+        return found
+
+
 KINDS: dict[str, Callable[..., Kind]] = {
     "operations": Operations,
     "recovery": Recovery,
     "memory": Memory,
     "fill": Fill,
+    "simulation": Simulation,
+    "checker": Checker,
 }
 
 

@@ -30,6 +30,11 @@ class HybridClock:
         self._last = 0
         self._lock = threading.Lock()
 
+    def take_origin(self, origin: int) -> None:
+        """From now on make versions of this origin."""
+        assert 0 <= origin < _TICK, f"origin out of range (origin={origin})"
+        self._origin = origin
+
     def next_version(self) -> Version:
         """A version above every one made or observed before."""
         wall = self._wall_ms() << _MS_SHIFT

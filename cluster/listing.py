@@ -1,7 +1,7 @@
 """Answers that span shards: keys in order, and where one key lives.
 
-Each shard's keys are listed from one replica that may serve it, so that a page shows
-neither what a stale copy still holds nor a key twice.
+Keys are listed from the replicas that may serve them, so that a page shows neither what a
+stale copy still holds, nor a write that may come to nothing, nor a key twice.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def list_keys(
 ) -> Operation[KeyPage]:
     """Up to `limit` live keys with a prefix, after a key, in order.
 
-    Unavailable if some shard cannot be read: a page is never silently partial. Keys
-    that are written while pages are fetched may or may not be listed.
+    Unavailable if some shard cannot be read: a page is never silently partial. Each key
+    was there, or was not, at some moment while its page was made; a page is no snapshot.
     """
     for shard in cluster.shards.values():
         for key in sorted(shard.unsettled):
@@ -49,7 +49,7 @@ def list_keys(
     found: list[KeyInfo] = []
     cursor: str | None = after
     while cursor is not None and len(found) <= limit:
-        records, cursor = yield from _scan(cluster, prefix, cursor, limit + 1)
+        records, cursor = yield from _scan(cluster, prefix, cursor, limit + 1, settle)
         now_ms = cluster.now_ms()
         for record in records:
             if record.is_live(now_ms):
@@ -62,33 +62,53 @@ def list_keys(
 
 
 def _scan(
-    cluster: Membership, prefix: str, after: str, limit: int
+    cluster: Membership, prefix: str, after: str, limit: int, settle: KeyOperation
 ) -> Operation[tuple[list[Record], str | None]]:
     """The records after a key in order, and the key up to which they are complete.
 
-    The second is None where there are no more.
+    The second is None where there are no more. Every replica that may serve is asked: a
+    write that only some of them have may still come to nothing, so that key is read
+    again under its lock.
     """
-    owners = {replicas: shard.sources[:1] for replicas, shard in cluster.shards.items()}
-    asked = sorted({node for owner in owners.values() for node in owner})
+    sources = {shard.sources for shard in cluster.shards.values()}
+    asked = sorted({node for nodes in sources for node in nodes})
     answers: Answers = yield Ask(tuple(asked), Scan(prefix, after, limit))
-    for replicas, shard in cluster.shards.items():
-        owner = owners[replicas]
-        if (
-            not owner
-            or owner[0] not in answers.answered
-            or owner[0] not in shard.sources
-        ):
-            raise Unavailable(cluster.explain(shard))
-    full = [page[-1].key for page in answers.answered.values() if len(page) == limit]
-    complete_to = min(full, default=None)
-    found = {
-        record.key: record
+    pages = {
+        node: {record.key: record for record in page}
         for node, page in answers.answered.items()
-        for record in page
-        if owners[cluster.shard(record.key).replicas] == (node,)
-        and (complete_to is None or record.key <= complete_to)
     }
-    return [found[key] for key in sorted(found)], complete_to
+    for shard in cluster.shards.values():
+        if not any(node in pages for node in shard.sources):
+            raise Unavailable(cluster.explain(shard))
+    full = [max(page) for page in pages.values() if len(page) == limit]
+    complete_to = min(full, default=None)
+    found: list[Record] = []
+    for key in sorted({key for page in pages.values() for key in page}):
+        if complete_to is not None and key > complete_to:
+            break
+        sources = cluster.shard(key).sources
+        held = [pages[node].get(key) for node in sources if node in pages]
+        record = held[0] if held else None
+        if len(held) < max(1, len(sources)) or any(each != record for each in held):
+            record = yield Exclusive(key, _read(cluster, key, settle))
+        if record is not None:
+            found.append(record)
+    return found, complete_to
+
+
+def _read(
+    cluster: Membership, key: str, settle: KeyOperation
+) -> Operation[Record | None]:
+    """The record of a key that nobody writes just now."""
+    shard = cluster.shard(key)
+    if key in shard.unsettled:
+        yield from settle(key)
+    for source in shard.sources:
+        answers: Answers = yield Ask((source,), Get(key))
+        if answers.answered and source in shard.sources:  # not wiped meanwhile
+            record: Record | None = answers.answered[source]
+            return record
+    raise Unavailable(cluster.explain(shard))
 
 
 def locate(cluster: Membership, key: str) -> Operation[Location]:

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Sequence
 import msgspec
 
 from cluster.clock import HybridClock
-from cluster.placement import PARTITION_SHIFT, Assignment
+from cluster.placement import PARTITION_SHIFT, Assignment, grouped
 from cluster.shard import (
     DOWN,
     RECOVERING,
@@ -36,10 +36,13 @@ from models import (
     NodeNotFound,
     Operation,
     SaveState,
+    Version,
     key_token,
 )
 
 PROCESS_SHIFT = 32  # an epoch is the number of the process, then of the change in it
+ORIGINS = 1 << Version.ORIGIN_BITS
+COPY_BATCH = 256  # keys, partitions or buckets in one message of a copy
 
 
 class Membership:
@@ -59,6 +62,7 @@ class Membership:
         self.epoch = 1
         self.fence = 0
         self.clean = False
+        self.copy_batch = COPY_BATCH
         self.stopping = False  # what takes long should give up
         self.status: dict[NodeId, str] = dict.fromkeys(identities, UP)
         self.identity = dict(identities)
@@ -70,13 +74,10 @@ class Membership:
         self._saved_epoch = 0
         self._lock = threading.Lock()
         self.live: tuple[NodeId, ...] = ()
-        self.shards: dict[tuple[NodeId, ...], ShardState] = {}
-        self._by_partition: list[ShardState] = []
-        for partition, replicas in enumerate(assignment):
-            key = tuple(sorted(replicas))
-            shard = self.shards.setdefault(key, ShardState(key))
-            shard.partitions.append(partition)
-            self._by_partition.append(shard)
+        groups, places = grouped(assignment)
+        self.shards = {nodes: ShardState(nodes, its) for nodes, its in groups}
+        every = tuple(self.shards.values())
+        self._by_partition = [every[place] for place in places]
         self._derive(self.shards.values())
 
     # --- What protocols use (protocols.base.View) ------------------------------------
@@ -85,19 +86,19 @@ class Membership:
         """The shard of a key."""
         return self._by_partition[key_token(key) >> PARTITION_SHIFT]
 
-    def evict_absent(self, shard: ShardState) -> None:
-        """Take down members out of the in-sync set, unless it would become too small."""
+    def evict_absent(self, shard: ShardState, enough: int) -> None:
+        """Take down members out of the in-sync set, if `enough` would be left."""
         with self._lock:
-            if len(shard.members) >= self.min_in_sync:
+            if len(shard.members) >= enough:
                 self._evict(shard, [n for n in shard.in_sync if self.status[n] == DOWN])
 
     def conclude(
-        self, shard: ShardState, key: str, confirmed: tuple[NodeId, ...]
+        self, shard: ShardState, key: str, confirmed: tuple[NodeId, ...], enough: int
     ) -> bool:
         """Account for a write that only `confirmed` are known to have."""
         with self._lock:
             staying = tuple(node for node in shard.in_sync if node in confirmed)
-            if shard.lost or len(staying) < self.min_in_sync:
+            if shard.lost or len(staying) < enough:
                 return False
             if staying != shard.in_sync:
                 self._set_in_sync(shard, staying)
@@ -289,7 +290,10 @@ class Membership:
             raise LayoutMismatch(str(saved.layout))
         with self._lock:
             # Above every epoch of that process, saved or not.
-            self.epoch = ((saved.epoch >> PROCESS_SHIFT) + 1) << PROCESS_SHIFT
+            process = (saved.epoch >> PROCESS_SHIFT) + 1
+            self.epoch = process << PROCESS_SHIFT
+            # What that one sent may still arrive: it must not be taken for ours.
+            self._clock.take_origin(process % ORIGINS)
             self.fence = saved.fence
             self.status.update(saved.status)
             self.identity.update(saved.identity)

@@ -124,7 +124,7 @@ class ReplicaNode:
         return {key: record for key, record in found if record is not None}
 
     def _digests(self, message: Digests) -> tuple[int, ...]:
-        return tuple(map(self.storage.content.partition_digest, message.partitions))
+        return self.storage.content.partition_digests(message.partitions)
 
     def _bucket_digests(self, message: BucketDigests) -> dict[int, int]:
         found: dict[int, int] = {}

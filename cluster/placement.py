@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from models import TOKEN_BITS, NodeId, key_token
 
@@ -64,6 +65,33 @@ def full(node_ids: Sequence[NodeId], replication_factor: int) -> Assignment:
     """Every node holds every key, whatever the replication factor."""
     del replication_factor
     return (tuple(sorted(node_ids)),) * PARTITION_COUNT
+
+
+@lru_cache(maxsize=32)  # whoever starts many clusters of few shapes: the simulator
+def assignment_of(
+    placement: str, node_ids: tuple[NodeId, ...], replication_factor: int
+) -> Assignment:
+    """What the placement of that name gives each partition."""
+    return PLACEMENTS[placement](node_ids, replication_factor)
+
+
+Groups = tuple[tuple[tuple[NodeId, ...], tuple[int, ...]], ...]
+
+
+@lru_cache(maxsize=32)
+def grouped(assignment: Assignment) -> tuple[Groups, tuple[int, ...]]:
+    """The shards of an assignment, and the place of each partition's shard among them.
+
+    A shard is its nodes, in the order of their ids, and its partitions.
+    """
+    shards: dict[tuple[NodeId, ...], list[int]] = {}
+    for partition, replicas in enumerate(assignment):
+        shards.setdefault(tuple(sorted(replicas)), []).append(partition)
+    places = {nodes: place for place, nodes in enumerate(shards)}
+    return (
+        tuple((nodes, tuple(partitions)) for nodes, partitions in shards.items()),
+        tuple(places[tuple(sorted(replicas))] for replicas in assignment),
+    )
 
 
 PLACEMENTS: dict[str, Callable[[Sequence[NodeId], int], Assignment]] = {

@@ -38,7 +38,6 @@ from models import (
     Versions,
 )
 
-BATCH = 256  # keys, partitions or buckets in one message
 T = TypeVar("T")
 KeyOperation = Callable[[str], Operation[Any]]  # the protocol's settle, on its view
 
@@ -117,7 +116,7 @@ def check_members(
         if member == base or member in shard.sources:
             continue
         try:
-            differing = yield from _differing(shard, base, member)
+            differing = yield from _differing(cluster, shard, base, member)
             for key in differing:
                 _go_on(cluster)
                 yield Exclusive(key, _agree(cluster, key, (base, member), settle))
@@ -149,7 +148,7 @@ def _copy(
     """
     noted = sorted(shard.missed.get(target) or ())
     yield from _copy_keys(cluster, shard, (source, target), noted, progress)
-    differing = yield from _differing(shard, source, target)
+    differing = yield from _differing(cluster, shard, source, target)
     behind = []
     for key, (held, wanted) in differing.items():
         if wanted is not None and (held is None or held < wanted):
@@ -172,7 +171,7 @@ def _copy_keys(
     progress: Progress,
 ) -> Operation[None]:
     source, target = pair
-    for keys in _batches(wanted):
+    for keys in _batches(wanted, cluster.copy_batch):
         _go_on(cluster)
         epoch = cluster.epoch
         found = yield from _ask(source, Fetch(keys))
@@ -197,12 +196,12 @@ def _count(
 
 
 def _differing(
-    shard: ShardState, source: NodeId, target: NodeId
+    cluster: Membership, shard: ShardState, source: NodeId, target: NodeId
 ) -> Operation[dict[str, tuple[Version | None, Version | None]]]:
     """The keys of a shard whose versions differ: {key: (target's, source's)}."""
     differing: dict[str, tuple[Version | None, Version | None]] = {}
     partitions = yield from _differing_partitions(shard, source, target)
-    for some in _batches(partitions):
+    for some in _batches(partitions, cluster.copy_batch):
         wanted = yield from _ask(source, BucketDigests(some))
         held = yield from _ask(target, BucketDigests(some))
         buckets = [
@@ -210,7 +209,7 @@ def _differing(
             for bucket in sorted(wanted.keys() | held.keys())
             if wanted.get(bucket) != held.get(bucket)
         ]
-        for few in _batches(buckets):
+        for few in _batches(buckets, cluster.copy_batch):
             ours = yield from _ask(source, Versions(few))
             theirs = yield from _ask(target, Versions(few))
             for key in sorted({key for key, _ in ours.items() ^ theirs.items()}):
@@ -221,9 +220,11 @@ def _differing(
 def _differing_partitions(
     shard: ShardState, source: NodeId, target: NodeId
 ) -> Operation[list[int]]:
-    partitions = tuple(shard.partitions)
+    partitions = shard.partitions
     wanted = yield from _ask(source, Digests(partitions))
     held = yield from _ask(target, Digests(partitions))
+    if wanted == held:
+        return []
     return [p for p, a, b in zip(partitions, wanted, held, strict=True) if a != b]
 
 
@@ -331,6 +332,6 @@ def _go_on(cluster: Membership) -> None:
         raise CopyInterrupted
 
 
-def _batches(items: Sequence[T]) -> Iterator[tuple[T, ...]]:
-    for start in range(0, len(items), BATCH):
-        yield tuple(items[start : start + BATCH])
+def _batches(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
+    for start in range(0, len(items), size):
+        yield tuple(items[start : start + size])

@@ -82,9 +82,11 @@ class ShardState:
         "writable",
     )
 
-    def __init__(self, replicas: tuple[NodeId, ...]) -> None:
+    def __init__(
+        self, replicas: tuple[NodeId, ...], partitions: tuple[int, ...]
+    ) -> None:
         self.replicas = replicas
-        self.partitions: list[int] = []
+        self.partitions = partitions
         self.in_sync = replicas
         self.lost = False
         self.unchecked: set[NodeId] = set()

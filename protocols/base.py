@@ -92,15 +92,17 @@ class View(Protocol[S]):
     def now_ms(self) -> int:
         """The hybrid time that expiry is decided by; never goes back."""
 
-    def evict_absent(self, shard: S) -> None:
-        """Take down members out of the in-sync set, unless it would become too small."""
+    def evict_absent(self, shard: S, enough: int) -> None:
+        """Take down members out of the in-sync set, if `enough` would be left."""
 
-    def conclude(self, shard: S, key: str, confirmed: tuple[NodeId, ...]) -> bool:
+    def conclude(
+        self, shard: S, key: str, confirmed: tuple[NodeId, ...], enough: int
+    ) -> bool:
         """Account for a write that only `confirmed` are known to have.
 
         Members that did not confirm leave the in-sync set; every other replica that
         did not confirm has the key noted as missed. False, and nothing changed, if fewer than
-        `min_in_sync` members would be left: then the write must not be acknowledged.
+        `enough` members would be left: then the write must not be acknowledged.
         """
 
     def save(self) -> Operation[bool]:

@@ -25,6 +25,7 @@ from models import (
     Ask,
     Get,
     Intent,
+    KeyNotFound,
     Operation,
     Put,
     ReadOutcome,
@@ -58,7 +59,7 @@ class PrimaryBackup(ReplicationProtocol):
         if key in shard.unsettled:
             yield from self._settle_first(view, key)
         if not shard.writable:
-            yield from _make_writable(view, shard)
+            yield from _make_writable(view, shard, view.min_in_sync)
         if not shard.sources:
             raise Unavailable(view.explain(shard))
         if intent.condition is not None:
@@ -69,7 +70,7 @@ class PrimaryBackup(ReplicationProtocol):
         record = Record(key, version, intent.value, expires)
         if intent.level == ONE:
             return (yield from self._write_one(view, shard, record))
-        return (yield from _replicate(view, shard, record))
+        return (yield from _replicate(view, shard, record, view.min_in_sync))
 
     def read(self, view: View[S], key: str, level: str) -> Operation[ReadOutcome]:
         """Read from a member of the in-sync set, or any live replica at level one."""
@@ -90,14 +91,19 @@ class PrimaryBackup(ReplicationProtocol):
         if record is None or record.value is None:
             raise absent(key, record)
         if record.expires_at_ms and not record.is_live(view.now_ms()):
-            yield from self._bury(view, shard, record)
+            yield from self._bury(view, shard, key)
         return ReadOutcome(key, Raw(record.value), record.version.text, (source,))
 
     def settle(self, view: View[S], key: str) -> Operation[None]:
-        """Write the newest record among the members again, under a fresh version."""
+        """Write the newest record among the members again, under a fresh version.
+
+        By what is left of the set where that is below `min_in_sync`: a replica can join
+        only once what it has in another version is settled, so nobody else would.
+        """
         shard = view.shard(key)
         shard.unsettled.add(key)  # until the rewrite below is confirmed
-        yield from _make_writable(view, shard)
+        enough = min(view.min_in_sync, len(shard.in_sync))
+        yield from _make_writable(view, shard, enough)
         answers: Answers = yield Ask(shard.members, Get(key))
         held = [r for node, r in answers.answered.items() if node in shard.members]
         if not held:
@@ -106,7 +112,7 @@ class PrimaryBackup(ReplicationProtocol):
         newest = max(records, key=lambda record: record.version, default=None)
         value, expires = (newest.value, newest.expires_at_ms) if newest else (None, 0)
         record = Record(key, view.next_version(), value, expires)
-        yield from _replicate(view, shard, record)
+        yield from _replicate(view, shard, record, enough)
 
     def expire(self, view: View[S], key: str) -> Operation[bool]:
         """Write a tombstone over an expired record, so that it stays expired.
@@ -116,11 +122,12 @@ class PrimaryBackup(ReplicationProtocol):
         shard = view.shard(key)
         if key in shard.unsettled:
             yield from self._settle_first(view, key)
-        yield from _make_writable(view, shard)
+        yield from _make_writable(view, shard, view.min_in_sync)
         record = yield from _held(view, shard, key)
         if record is None or record.value is None or record.is_live(view.now_ms()):
             return False
-        yield from _replicate(view, shard, Record(key, view.next_version(), None))
+        record = Record(key, view.next_version(), None)
+        yield from _replicate(view, shard, record, view.min_in_sync)
         return True
 
     def _current(self, view: View[S], shard: S, key: str) -> Operation[Record | None]:
@@ -136,13 +143,19 @@ class PrimaryBackup(ReplicationProtocol):
             ) from error
         return (yield from _held(view, shard, key))
 
-    def _bury(self, view: View[S], shard: S, record: Record) -> Operation[None]:
+    def _bury(self, view: View[S], shard: S, key: str) -> Operation[None]:
         """Make an expiry durable before a reader is told of it, then tell."""
         try:
-            yield from self.expire(view, record.key)
+            yield from self.expire(view, key)
         except Uncertain as error:
             raise Timeout(error.detail) from error
-        raise absent(record.key, record)
+        # What it is told is the tombstone's version: the other one is the value's.
+        record = yield from _held(view, shard, key)
+        if record is not None and record.value is not None:
+            raise Unavailable(
+                f"the key was written meanwhile, read again (key={key!r})"
+            )
+        raise absent(key, record)
 
     def _settle_first(self, view: View[S], key: str) -> Operation[None]:
         """Settle before the caller's own operation, none of which was sent yet."""
@@ -167,7 +180,9 @@ class PrimaryBackup(ReplicationProtocol):
         for target in shard.sources:
             answers: Answers = yield Ask((target,), Put((record,), view.epoch))
             if answers.answered.get(target) is not None:
-                return (yield from _replicate(view, shard, record))  # goes above it
+                return (  # goes above it
+                    yield from _replicate(view, shard, record, view.min_in_sync)
+                )
             if answers.answered:
                 yield Spawn(record.key, self._settle_if_unsettled(view, record.key))
                 missed = tuple(node for node in shard.replicas if node != target)
@@ -182,11 +197,14 @@ class PrimaryBackup(ReplicationProtocol):
             yield from self.settle(view, key)
 
 
-def _replicate(view: View[S], shard: S, record: Record) -> Operation[WriteOutcome]:
+def _replicate(
+    view: View[S], shard: S, record: Record, enough: int
+) -> Operation[WriteOutcome]:
     """Send a record to every live replica and acknowledge it, or raise.
 
-    The shard must be writable. Members that do not confirm leave the in-sync set, and
-    that is durable, before this returns (design: an old copy is never taken for truth).
+    The shard must be writable; `enough` members must confirm. Those that do not leave the
+    in-sync set, and that is durable, before this returns: an old copy is never taken for
+    the truth.
     """
     sent_before = False
     while True:
@@ -213,7 +231,7 @@ def _replicate(view: View[S], shard: S, record: Record) -> Operation[WriteOutcom
         if not confirmed and not answers.silent and not sent_before:
             raise Unavailable(view.explain(shard))
         shard.unsettled.add(record.key)
-        if not view.conclude(shard, record.key, confirmed):
+        if not view.conclude(shard, record.key, confirmed, enough):
             raise Uncertain(_uncertain(record))
         if not (yield from view.save()):
             raise Uncertain(_uncertain(record))
@@ -229,10 +247,13 @@ def _replicate(view: View[S], shard: S, record: Record) -> Operation[WriteOutcom
     )
 
 
-def _make_writable(view: View[S], shard: S) -> Operation[None]:
-    """Let down members leave, and save that, before the first message of a write."""
-    view.evict_absent(shard)
-    if len(shard.members) < view.min_in_sync:
+def _make_writable(view: View[S], shard: S, enough: int) -> Operation[None]:
+    """Let down members leave, and save that, before the first message of a write.
+
+    Unavailable if fewer than `enough` members are up.
+    """
+    view.evict_absent(shard, enough)
+    if len(shard.members) < enough:
         raise Unavailable(view.explain(shard))
     if not (yield from view.save()):
         raise Unavailable("cannot write when the cluster's state cannot be saved")
@@ -256,8 +277,10 @@ def _read_one(view: View[S], shard: S, key: str) -> Operation[ReadOutcome]:
         answers: Answers = yield Ask((node,), Get(key))
         if answers.answered:
             record = answers.answered[node]
-            if record is None or not record.is_live(view.now_ms()):
+            if record is None or record.value is None:
                 raise absent(key, record)
+            if not record.is_live(view.now_ms()):
+                raise KeyNotFound(f"the key has expired (key={key!r})", deleted=True)
             version = record.version.text
             return ReadOutcome(
                 key, Raw(record.value), version, (node,), may_be_stale=True

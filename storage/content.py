@@ -165,6 +165,11 @@ class Content:
         """The digest of a partition; 0 if it is empty."""
         return self._partition_digests[partition]
 
+    def partition_digests(self, partitions: Iterable[int]) -> tuple[int, ...]:
+        """The digests of some partitions, in the order asked."""
+        digests = self._partition_digests
+        return tuple([digests[partition] for partition in partitions])
+
     def bucket_digests(self, partition: int) -> dict[int, int]:
         """The digests of a partition's buckets, empty ones left out."""
         first = partition * BUCKETS_PER_PARTITION

@@ -58,7 +58,7 @@ def test_settling_does_not_take_a_wiped_node_s_answer_for_the_newest(scene):
     assert "key" in scene.view.shard("key").unsettled
 
 
-def test_page_of_keys_is_refused_when_its_owner_stopped_serving_meanwhile(scene):
+def test_page_of_keys_is_refused_when_its_owners_stopped_serving_meanwhile(scene):
     protocol = scene.manager.protocol
     listing = list_keys(
         scene.view,
@@ -71,7 +71,8 @@ def test_page_of_keys_is_refused_when_its_owner_stopped_serving_meanwhile(scene)
     need: Any = next(listing)
     assert isinstance(need.message, Scan)
     answers = ask(scene, need)
-    scene.view.set_status(need.targets[0], DOWN)
+    for node in need.targets:
+        scene.view.set_status(node, DOWN)
 
     with pytest.raises(Unavailable):
         listing.send(answers)

@@ -25,8 +25,8 @@ LEVELS = {
     **dict.fromkeys(["models", "config"], 0),
     **dict.fromkeys(["storage", "limits"], 0.5),
     **dict.fromkeys(["protocols", "cluster", "checker", "db"], 1),
-    **dict.fromkeys(["replication", "backends"], 2),
-    **dict.fromkeys(["simulation", "client", "web", "processes", "provenance"], 3),
+    **dict.fromkeys(["replication", "backends", "processes", "provenance"], 2),
+    **dict.fromkeys(["simulation", "client", "web"], 3),
     **dict.fromkeys(["experiments", "app", "dashboard", "benchmarks"], 4),
     "run": 5,
 }

@@ -71,7 +71,7 @@ def settle_with_the_old_version(self, view, key):
     shard.unsettled.discard(key)
 
 
-def acknowledge_what_one_replica_has(self, shard, key, confirmed):
+def acknowledge_what_one_replica_has(self, shard, key, confirmed, enough):
     return bool(confirmed)
 
 

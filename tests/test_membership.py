@@ -104,7 +104,7 @@ def test_new_cluster_does_not_refuse_its_first_write():
 
 
 def test_member_that_missed_a_write_is_not_read_from_again(cluster, shard):
-    assert cluster.conclude(shard, "k", (0, 2))
+    assert cluster.conclude(shard, "k", (0, 2), cluster.min_in_sync)
 
     assert shard.in_sync == shard.sources == (0, 2)
     assert shard.targets == (0, 1, 2)  # it goes on being written to
@@ -113,7 +113,7 @@ def test_member_that_missed_a_write_is_not_read_from_again(cluster, shard):
 
 
 def test_eviction_is_not_believed_before_it_is_saved(cluster, shard):
-    cluster.conclude(shard, "k", (0, 2))
+    cluster.conclude(shard, "k", (0, 2), cluster.min_in_sync)
 
     unsaved = shard.writable
     cluster.mark_saved(cluster.epoch - 1)
@@ -129,10 +129,10 @@ def test_eviction_is_not_believed_before_it_is_saved(cluster, shard):
 def test_write_that_no_member_confirmed_does_not_empty_the_set(
     cluster, shard, confirmed
 ):
-    cluster.conclude(shard, "other", (0,))
+    cluster.conclude(shard, "other", (0,), cluster.min_in_sync)
     before = facts(cluster)
 
-    assert not cluster.conclude(shard, "k", confirmed)
+    assert not cluster.conclude(shard, "k", confirmed, cluster.min_in_sync)
 
     assert facts(cluster) == before
 
@@ -141,15 +141,17 @@ def test_too_few_confirmations_are_not_acknowledged_and_change_nothing():
     cluster = members_of(min_in_sync=2)
     before = facts(cluster)
 
-    assert not cluster.conclude(only_shard(cluster), "k", (1,))
+    assert not cluster.conclude(only_shard(cluster), "k", (1,), cluster.min_in_sync)
 
     assert facts(cluster) == before
-    assert cluster.conclude(only_shard(cluster), "k", (1, 2))
+    assert cluster.conclude(only_shard(cluster), "k", (1, 2), cluster.min_in_sync)
 
 
 def test_two_writes_that_shrink_the_set_at_once_do_not_empty_it(cluster, shard):
-    assert cluster.conclude(shard, "one", (0, 1))
-    assert cluster.conclude(shard, "two", (1, 2))  # 2 is no member any more
+    assert cluster.conclude(shard, "one", (0, 1), cluster.min_in_sync)
+    assert cluster.conclude(
+        shard, "two", (1, 2), cluster.min_in_sync
+    )  # 2 is no member any more
 
     assert shard.in_sync == (1,)
     assert shard.missed == {2: {"one"}, 0: {"two"}}
@@ -158,17 +160,17 @@ def test_two_writes_that_shrink_the_set_at_once_do_not_empty_it(cluster, shard):
 def test_write_that_everybody_confirmed_changes_nothing(cluster, shard):
     before = facts(cluster)
 
-    assert cluster.conclude(shard, "k", (2, 1, 0))
+    assert cluster.conclude(shard, "k", (2, 1, 0), cluster.min_in_sync)
 
     assert facts(cluster) == before
 
 
 def test_write_that_a_recovering_replica_missed_is_not_forgotten(cluster, shard):
-    cluster.conclude(shard, "one", (0, 1))
+    cluster.conclude(shard, "one", (0, 1), cluster.min_in_sync)
     epoch = cluster.epoch
 
-    assert cluster.conclude(shard, "two", (0, 1))
-    assert cluster.conclude(shard, "three", (0, 1, 2))
+    assert cluster.conclude(shard, "two", (0, 1), cluster.min_in_sync)
+    assert cluster.conclude(shard, "three", (0, 1, 2), cluster.min_in_sync)
 
     assert shard.missed == {2: {"one", "two"}}
     assert cluster.epoch == epoch  # the set did not change: nothing to save
@@ -177,11 +179,11 @@ def test_write_that_a_recovering_replica_missed_is_not_forgotten(cluster, shard)
 def test_down_members_leave_before_a_write_and_the_last_one_never(cluster, shard):
     for node in (2, 1):
         cluster.set_status(node, DOWN)
-    cluster.evict_absent(shard)
+    cluster.evict_absent(shard, cluster.min_in_sync)
     left = shard.in_sync
 
     cluster.set_status(0, DOWN)
-    cluster.evict_absent(shard)
+    cluster.evict_absent(shard, cluster.min_in_sync)
 
     assert left == shard.in_sync == (0,)
     assert (shard.members, shard.sources, shard.writable) == ((), (), False)
@@ -193,7 +195,7 @@ def test_eviction_does_not_leave_fewer_members_than_writes_need():
     for node in (1, 2):
         cluster.set_status(node, DOWN)
 
-    cluster.evict_absent(shard)
+    cluster.evict_absent(shard, cluster.min_in_sync)
 
     assert shard.in_sync == (0, 1, 2)
     assert not shard.writable
@@ -236,7 +238,7 @@ def test_member_that_comes_back_is_not_read_from_before_it_was_compared(cluster,
 
 
 def test_last_member_does_not_wait_for_anybody_when_it_comes_back(cluster, shard):
-    cluster.conclude(shard, "k", (1,))
+    cluster.conclude(shard, "k", (1,), cluster.min_in_sync)
     cluster.set_status(1, DOWN)
 
     cluster.set_status(1, RECOVERING)
@@ -270,7 +272,7 @@ def test_wiped_node_is_no_longer_in_any_set(cluster, shard):
 
 
 def test_notes_of_what_a_replica_missed_do_not_outlive_what_it_had(cluster, shard):
-    cluster.conclude(shard, "k", (0, 2))
+    cluster.conclude(shard, "k", (0, 2), cluster.min_in_sync)
     cluster.set_status(1, DOWN)
 
     cluster.forget_copy(1, "new")
@@ -279,7 +281,7 @@ def test_notes_of_what_a_replica_missed_do_not_outlive_what_it_had(cluster, shar
 
 
 def test_wiping_the_last_copy_is_told_once_and_nobody_takes_its_place(cluster, shard):
-    cluster.conclude(shard, "k", (1,))
+    cluster.conclude(shard, "k", (1,), cluster.min_in_sync)
     cluster.set_status(1, DOWN)
 
     assert cluster.forget_copy(1, "new") == [shard]
@@ -291,12 +293,12 @@ def test_wiping_the_last_copy_is_told_once_and_nobody_takes_its_place(cluster, s
     assert (shard.lost, shard.members, shard.sources) == (True, (), ())
     assert not shard.writable
     assert not cluster.join(shard, 0)
-    assert not cluster.conclude(shard, "k", (0, 1, 2))
+    assert not cluster.conclude(shard, "k", (0, 1, 2), cluster.min_in_sync)
     assert "accept_loss" in cluster.explain(shard)
 
 
 def test_accepted_loss_does_not_trust_anybody_but_the_node_named(cluster, shard):
-    cluster.conclude(shard, "k", (1,))
+    cluster.conclude(shard, "k", (1,), cluster.min_in_sync)
     cluster.set_status(1, DOWN)
     cluster.forget_copy(1, "new")
 
@@ -312,7 +314,7 @@ def test_accepted_loss_does_not_trust_anybody_but_the_node_named(cluster, shard)
 def test_accepting_a_loss_does_not_touch_shards_that_lost_nothing():
     cluster = members_of(PAIRS)
     mine = cluster.shards[0, 1]
-    cluster.conclude(mine, "k", (1,))
+    cluster.conclude(mine, "k", (1,), cluster.min_in_sync)
     cluster.set_status(1, DOWN)
     assert cluster.forget_copy(1, "new") == [mine]
 
@@ -328,9 +330,9 @@ def test_accepting_a_loss_does_not_touch_shards_that_lost_nothing():
 
 
 def test_replica_that_missed_a_write_while_it_copied_does_not_join(cluster, shard):
-    cluster.conclude(shard, "one", (0, 1))
+    cluster.conclude(shard, "one", (0, 1), cluster.min_in_sync)
     shard.begin_copy(2)
-    cluster.conclude(shard, "two", (0, 1))
+    cluster.conclude(shard, "two", (0, 1), cluster.min_in_sync)
     before = facts(cluster)
 
     assert not cluster.join(shard, 2)
@@ -343,7 +345,7 @@ def test_replica_that_missed_a_write_while_it_copied_does_not_join(cluster, shar
 
 @pytest.mark.parametrize("down", [2, 0])
 def test_replica_does_not_join_when_it_or_all_members_are_down(cluster, shard, down):
-    cluster.conclude(shard, "k", (0,))
+    cluster.conclude(shard, "k", (0,), cluster.min_in_sync)
     shard.begin_copy(2)
     cluster.set_status(down, DOWN)
     before = facts(cluster)
@@ -355,7 +357,7 @@ def test_replica_does_not_join_when_it_or_all_members_are_down(cluster, shard, d
 
 def test_notes_of_what_is_missed_shrink_by_what_was_copied_only(cluster, shard):
     for key in ("one", "two", "three"):
-        cluster.conclude(shard, key, (0, 1))
+        cluster.conclude(shard, key, (0, 1), cluster.min_in_sync)
 
     shard.copied(2, ["one", "unknown"])
     shard.note_stale(2, {"found"})  # there are notes: not needed
@@ -383,7 +385,7 @@ def test_node_is_not_up_before_it_serves_every_shard_of_its_own():
     one, other = cluster.shards_of(1)
     for shard in (one, other):
         [partner] = set(shard.replicas) - {1}
-        assert cluster.conclude(shard, "k", (partner,))
+        assert cluster.conclude(shard, "k", (partner,), cluster.min_in_sync)
 
     answers = []
     for shard in (one, other):
@@ -406,8 +408,8 @@ def test_node_is_not_up_before_it_serves_every_shard_of_its_own():
 def damaged() -> Membership:
     """A cluster to which everything has happened that is saved."""
     cluster = members_of(PAIRS)
-    cluster.conclude(cluster.shards[0, 1], "k", (1,))
-    cluster.conclude(cluster.shards[1, 2], "k", (1,))
+    cluster.conclude(cluster.shards[0, 1], "k", (1,), cluster.min_in_sync)
+    cluster.conclude(cluster.shards[1, 2], "k", (1,), cluster.min_in_sync)
     cluster.set_status(1, DOWN)
     cluster.forget_copy(1, "new")
     cluster.set_status(2, DOWN)
@@ -451,7 +453,7 @@ def test_epochs_that_were_never_saved_are_not_used_a_second_time():
 
 def test_copies_are_not_taken_for_equal_after_an_unclean_end():
     cluster = members_of(PAIRS)
-    cluster.conclude(cluster.shards[0, 1], "k", (1,))
+    cluster.conclude(cluster.shards[0, 1], "k", (1,), cluster.min_in_sync)
     cluster.set_status(2, DOWN)
 
     after = restarted(saved(cluster))
@@ -566,7 +568,7 @@ def test_change_is_not_called_saved_before_a_majority_of_the_live_has_it(
 
 
 def test_recovering_node_does_not_make_or_break_a_majority(cluster):
-    cluster.conclude(only_shard(cluster), "k", (0, 1))
+    cluster.conclude(only_shard(cluster), "k", (0, 1), cluster.min_in_sync)
 
     assert cluster.status[2] == RECOVERING
     assert save(cluster, (0, 2))[0] is False
@@ -576,17 +578,17 @@ def test_recovering_node_does_not_make_or_break_a_majority(cluster):
 def test_change_of_a_shard_is_not_saved_by_those_who_hold_none_of_it():
     pairs = ((0, 1), (2, 3), (3, 4), (2, 4))
     cluster = members_of(pairs * (PARTITION_COUNT // 4))
-    cluster.conclude(cluster.shards[0, 1], "k", (1,))
+    cluster.conclude(cluster.shards[0, 1], "k", (1,), cluster.min_in_sync)
 
     assert save(cluster, (0, 2, 3, 4))[0] is False  # 0 has just left the shard
     assert save(cluster, (1, 2, 3))[0] is True
 
 
 def test_change_that_comes_while_an_older_one_is_saved_is_not_skipped(cluster, shard):
-    cluster.conclude(shard, "k", (0, 1))
+    cluster.conclude(shard, "k", (0, 1), cluster.min_in_sync)
     operation = cluster.save()
     first = next(operation)
-    cluster.conclude(shard, "k", (0,))
+    cluster.conclude(shard, "k", (0,), cluster.min_in_sync)
 
     second = operation.send(Answers(dict.fromkeys((0, 1, 2))))
     between = shard.writable
@@ -613,7 +615,7 @@ def test_unknown_node_is_named_with_those_that_exist(cluster):
 def test_explanation_does_not_name_the_wrong_nodes():
     cluster = members_of(min_in_sync=2)
     shard = only_shard(cluster)
-    cluster.conclude(shard, "k", (0, 1))
+    cluster.conclude(shard, "k", (0, 1), cluster.min_in_sync)
     cluster.set_status(1, DOWN)
     too_few = cluster.explain(shard)
     cluster.set_status(0, DOWN)
@@ -674,7 +676,7 @@ class Promises(RuleBasedStateMachine):
 
     def make_writable(self, shard: ShardState) -> bool:
         if not shard.writable:
-            self.cluster.evict_absent(shard)
+            self.cluster.evict_absent(shard, self.cluster.min_in_sync)
             if len(shard.members) < self.min_in_sync:
                 return False
             self.save()
@@ -687,7 +689,7 @@ class Promises(RuleBasedStateMachine):
         for node in set(shard.targets) - lost:
             self.held[shard.replicas][node][key] = number
         confirmed = tuple(n for n in shard.targets if n not in silent | lost)
-        if not self.cluster.conclude(shard, key, confirmed):
+        if not self.cluster.conclude(shard, key, confirmed, self.cluster.min_in_sync):
             shard.unsettled.add(key)
             return False
         self.save()

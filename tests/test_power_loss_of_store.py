@@ -4,23 +4,27 @@ All nodes are on one disk that forgets what was not flushed (tests/power_loss.py
 replicas of this store live on one machine. What clients were told is judged over all losses.
 """
 
+from __future__ import annotations
+
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msgspec
 import pytest
 
+from client import StoreError
 from cluster.placement import PLACEMENTS, ring
+from experiments.recording import Recording
 from replication import ReplicationManager, open_manager
 from storage.sqlite import Committer
-from tests.histories import Caller, Direct, Histories, follow, went_back
-from tests.interleaving import judge
+from tests.callers import Caller, Direct, judged, look
 from tests.power_loss import FILES, FOLDERS, Disk, explained, made, noticed
 
 KEYS = [f"key-{number}" for number in range(6)]
@@ -59,19 +63,35 @@ def store_on(disk: Disk, **settings: Any) -> Iterator[ReplicationManager]:
         yield store
 
 
+class Noted:
+    """One history of several starts and losses; time is the order of what happened."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        now = partial(next, count(1))
+        self.recording = Recording(self.lines.append, now=now, unit="steps")
+
+    def caller(
+        self, store: ReplicationManager, name: str, chance: random.Random, disk: Disk
+    ) -> Caller:
+        """A client that takes no answer for one that came after the loss."""
+        direct = Direct(store, heard=lambda: not disk.lost)
+        return Caller(self.recording.client(direct, name), chance)
+
+
 def lose_all(seed: int, folder: Path, *, lies: Any = (), **settings: Any) -> None:
     """Losses of power to a whole store under one client."""
-    chance, ticks = random.Random(seed), count(1)
-    now = partial(next, ticks)
-    noted = Histories()
+    chance = random.Random(seed)
+    noted = Noted()
     root = made(folder / "0")
     for number in range(LOSSES):
         with Disk(root, f"{seed}-{number}", lies=lies) as disk, in_turn():
             disk.lose_power(after_calls=chance.randint(1, 400))
             with store_on(disk, **settings) as store:
-                caller = caller_of(store, f"{number}", chance, disk, now)
+                caller = noted.caller(store, f"{number}", chance, disk)
                 for key in KEYS:
-                    caller.read(key)
+                    with suppress(StoreError):  # a node may be down
+                        look(caller.store, [key])
                 for _ in range(STEPS_MAX):
                     if disk.lost:
                         break
@@ -80,19 +100,9 @@ def lose_all(seed: int, folder: Path, *, lies: Any = (), **settings: Any) -> Non
                     else:
                         disturb(store, chance)
                 disk.lose_power()  # unless it was
-                noted.extend(caller.noted)
         root = disk.lay_out(folder / str(number + 1))
-    noted.extend(read_all(root, now))
-    for key, entries in noted.entries.items():
-        assert judge(entries), f"{key}: {sorted(entries)}"
-        assert went_back(noted.sights[key]) is None, key
-
-
-def caller_of(
-    store: ReplicationManager, name: str, chance: random.Random, disk: Disk, now: Any
-) -> Caller:
-    """A client that takes no answer for one that came after the loss."""
-    return Caller(Direct(store), name, chance, counts=lambda: not disk.lost, now=now)
+    read_all(root, noted)
+    judged(noted.lines)
 
 
 def disturb(store: ReplicationManager, chance: random.Random) -> None:
@@ -106,19 +116,19 @@ def disturb(store: ReplicationManager, chance: random.Random) -> None:
         store.fail(chance.randrange(3), chance.choice(("stop", "stop", "wipe")))
 
 
-def read_all(root: Path, now: Any) -> Histories:
+def read_all(root: Path, noted: Noted) -> None:
     """Bring everything back after the last loss, and see what every key is."""
     with Disk(root, "last") as disk, store_on(disk) as store:
-        caller = caller_of(store, "last", random.Random(0), disk, now)
+        last = noted.caller(store, "last", random.Random(0), disk).store
         for node in store.nodes():
             store.recover(node.node_id)
         assert {node.status for node in store.nodes()} == {"up"}
+        look(last, KEYS)
         for key in KEYS:
-            caller.read(key)
-            versions = {replica.version for replica in store.locate(key).replicas}
+            told = msgspec.to_builtins(store.locate(key))
+            versions = {replica["version"] for replica in told["replicas"]}
             assert len(versions) == 1, f"the replicas of {key} differ"
-        assert caller.noted.answered == len(KEYS)
-    return caller.noted
+            noted.recording.replicas(last, told)
 
 
 @pytest.mark.parametrize(
@@ -152,26 +162,22 @@ def test_power_loss_under_many_threads_takes_back_no_acknowledged_write(tmp_path
 def lose_under_threads(seed: int, folder: Path) -> None:
     """As above, with commits that threads share; so a seed says little of what happens."""
     chance = random.Random(seed)
-    now = partial(next, count(1))
-    values: dict[str, set[Any]] = {key: {None} for key in KEYS}
+    noted = Noted()
     root = made(folder / "0")
     for number in range(LOSSES):
         with Disk(root, f"{seed}-{number}") as disk:
             disk.lose_power(after_calls=chance.randint(1, 600))
             with store_on(disk) as store:
-                noted = press(store, f"{seed}-{number}", disk, now)
+                press(store, noted, f"{seed}-{number}", disk)
         root = disk.lay_out(folder / str(number + 1))
-        for key in KEYS:
-            values[key] = follow(noted.entries[key], values[key])
-            assert values[key], f"{key}: {sorted(noted.entries[key])}"
-    last = read_all(root, now)
-    assert all(follow(last.entries[key], values[key]) for key in KEYS)
+    read_all(root, noted)
+    judged(noted.lines)
 
 
-def press(store: ReplicationManager, name: str, disk: Disk, now: Any) -> Histories:
+def press(store: ReplicationManager, noted: Noted, name: str, disk: Disk) -> None:
     """Some threads that go on until the power is lost."""
     callers = [
-        caller_of(store, f"{name}-{n}", random.Random(f"{name}-{n}"), disk, now)
+        noted.caller(store, f"{name}-{n}", random.Random(f"{name}-{n}"), disk)
         for n in range(4)
     ]
 
@@ -188,7 +194,3 @@ def press(store: ReplicationManager, name: str, disk: Disk, now: Any) -> Histori
     for thread in threads:
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads), "a thread is stuck"
-    noted = Histories()
-    for caller in callers:
-        noted.extend(caller.noted)
-    return noted

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.repair import BATCH
+from cluster.membership import COPY_BATCH as BATCH
 from cluster.shard import DOWN, RECOVERING, UP
 from models import (
     BucketDigests,

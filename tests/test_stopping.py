@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-import cluster.repair
-from cluster.repair import BATCH
+from cluster.membership import COPY_BATCH as BATCH
 from cluster.shard import DOWN, RECOVERING, UP
 from models import Fetch, StoreError
 from replication import ReplicationManager, open_manager
@@ -69,11 +68,9 @@ def test_recovery_does_not_copy_on_when_the_process_is_about_to_end():
     scene.check_equal(keys=5 * BATCH)
 
 
-def test_store_that_is_closed_during_a_recovery_does_not_wait_for_its_end(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(cluster.repair, "BATCH", 1)
+def test_store_that_is_closed_during_a_recovery_does_not_wait_for_its_end(tmp_path):
     store = open_on(tmp_path)
+    store.cluster.copy_batch = 1
     store.fail(1)
     for key in KEYS:
         store.write(key, f"value of {key}")

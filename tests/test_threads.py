@@ -6,68 +6,34 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from models import Condition, KeyNotFound, StoreError, VersionMismatch
+from experiments.recording import Recording
 from replication import open_manager
-from tests.interleaving import INFINITY, judge
+from tests.callers import Caller, Direct, judged, look
 
 THREADS = 6
 ROUNDS = {"memory": 1_000, "sqlite": 60}  # of each thread
-ROUNDS_PER_KEY = 5  # few enough for the judge
+KEYS = [f"key-{number}" for number in range(8)]
 
 
 class Client(threading.Thread):
     """Writes, deletes, compares-and-sets and reads, and notes what it was told."""
 
-    def __init__(self, store, number, rounds, keys):
+    def __init__(self, caller, number, rounds):
         super().__init__(name=f"client-{number}")
+        self.caller = caller
         self.rounds = rounds
-        self.keys = keys
-        self.store = store
         self.random = random.Random(number)
-        self.number = number
-        self.history: list[tuple] = []
-        self.versions: dict[str, tuple] = {}
         self.failure: BaseException | None = None
 
     def run(self):
         try:
-            for turn in range(self.rounds):
-                self.once(self.random.choice(self.keys), f"{self.number}-{turn}")
+            for _ in range(self.rounds):
+                self.caller.once(self.random.choice(KEYS))
         except BaseException as error:
             self.failure = error
-
-    def once(self, key, value):
-        draw, expected = self.random.random(), None
-        name = "write" if draw < 0.35 else "delete" if draw < 0.45 else "read"
-        if 0.45 <= draw < 0.6 and key in self.versions:
-            name = "cas"
-        began = time.monotonic_ns()
-        try:
-            if name == "write":
-                self.store.write(key, value)
-            elif name == "delete":
-                value = None
-                self.store.delete(key)
-            elif name == "cas":
-                version, expected = self.versions[key]
-                self.store.write(
-                    key, value, condition=Condition(if_versions=(version,))
-                )
-            else:
-                outcome = self.store.read(key)
-                value = outcome.value
-                self.versions[key] = (outcome.version, value)
-        except KeyNotFound:
-            name, value = "read", None
-        except VersionMismatch:
-            return
-        except StoreError as error:
-            if not error.definite:
-                self.history.append((key, began, INFINITY, name, value, expected))
-            return
-        self.history.append((key, began, time.monotonic_ns(), name, value, expected))
 
 
 def break_things(store, ended):
@@ -95,12 +61,16 @@ def eager_threads():
 @pytest.mark.parametrize("storage", ["memory", "sqlite"])
 def test_threads_see_one_history_while_nodes_fail_and_recover(storage, tmp_path: Path):
     ended = threading.Event()
+    lines: list[str] = []
+    recording = Recording(lines.append, now=time.monotonic_ns, unit="ns")
     rounds = ROUNDS[storage]
-    keys = [f"key-{n}" for n in range(rounds // ROUNDS_PER_KEY)]
     with open_manager(
         nodes=3, replication_factor=2, storage=storage, data_dir=tmp_path / "data"
     ) as store:
-        clients = [Client(store, number, rounds, keys) for number in range(THREADS)]
+        clients = [
+            Client(caller_of(recording, store, number), number, rounds)
+            for number in range(THREADS)
+        ]
         breaker = threading.Thread(target=break_things, args=(store, ended))
         breaker.start()
         for client in clients:
@@ -109,28 +79,23 @@ def test_threads_see_one_history_while_nodes_fail_and_recover(storage, tmp_path:
             client.join(60)
         ended.set()
         breaker.join(60)
-        final = {key: final_read(store, key) for key in keys}
         statuses = {node.status for node in store.nodes()}
+        last = recording.client(Direct(store), "last")
+        look(last, KEYS)
+        for key in KEYS:
+            recording.replicas(last, msgspec.to_builtins(store.locate(key)))
 
     assert not breaker.is_alive()
     assert [client.failure for client in clients] == [None] * THREADS
     assert statuses == {"up"}
-    for key in keys:
-        history = [
-            op[1:] for client in clients for op in client.history if op[0] == key
-        ]
-        now = time.monotonic_ns()
-        history.append((now, now + 1, "read", final[key], None))
-        assert judge(history), f"{key}: {sorted(history)}"
-    answered = sum(len(client.history) for client in clients)
+    judged(lines)
+    answered = sum(client.caller.answered for client in clients)
     assert answered > THREADS * rounds // 2  # a run in which all fails proves nothing
 
 
-def final_read(store, key):
-    try:
-        return store.read(key).value
-    except KeyNotFound:
-        return None
+def caller_of(recording, store, number):
+    name = f"client-{number}"
+    return Caller(recording.client(Direct(store), name), random.Random(name))
 
 
 def test_operations_on_other_keys_go_on_while_one_key_is_busy():
@@ -152,7 +117,7 @@ def test_operations_on_other_keys_go_on_while_one_key_is_busy():
         assert entered.wait(30)
 
         value = store.read("other").value
-        blocked = threading.Thread(target=final_read, args=(store, "busy"))
+        blocked = threading.Thread(target=store.read, args=("busy",))
         blocked.start()
         blocked.join(0.05)
         was_blocked = blocked.is_alive()

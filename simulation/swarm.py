@@ -1,0 +1,224 @@
+"""Drawing a plan from a seed: each seed has a mix of its own, with much of it left out.
+
+Whole families of fault are off in most seeds (Groce et al., "Swarm testing", ISSTA 2012): a
+run in which everything goes wrong at once never gets far enough to go wrong in one way
+often. Every part of a plan is drawn from a stream of its own, named after it, so that
+another draw in one shifts no other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from random import Random
+from typing import Any
+
+from msgspec import Struct
+
+from simulation.faults import FAMILIES, NOISE
+from simulation.kernel import MS_US, SECOND_US
+from simulation.plan import Fault, Noise, Plan, Step, Times
+from simulation.workload import (
+    CREATE,
+    DELETE,
+    DELETE_SEEN,
+    LIST,
+    READ,
+    READ_ONE,
+    SWAP,
+    UPDATE,
+    WRITE,
+    WRITE_ONE,
+)
+
+SHARE_OF_SEEDS = {  # in which a family of fault takes part
+    "operator": 0.6,
+    "wipe": 0.3,
+    "crash": 0.5,
+    "pause": 0.3,
+    "cut": 0.4,
+    "disk": 0.3,
+    "kill": 0.4,
+    "lose": 0.25,
+    "stop": 0.25,
+    "clock": 0.3,
+    NOISE: 0.6,
+}
+ALL_FAMILIES = (*FAMILIES, NOISE)
+
+
+class Mix(Struct, frozen=True):
+    """What the caller fixes; the seed draws the rest. `families`: those that may occur."""
+
+    protocol: str = "primary-backup"
+    nodes: int | None = None
+    families: tuple[str, ...] | None = None
+    scale: float = 1.0  # of the number of operations
+
+
+def draw_plan(seed: int, mix: Mix = Mix()) -> Plan:  # noqa: B008  (it is frozen)
+    """The plan of a seed."""
+    shape = _stream(seed, "shape")
+    nodes = mix.nodes or shape.choice((1, 2, 3, 3, 3, 4, 5))
+    factor = shape.randint(1, min(nodes, 3)) if shape.random() < 0.3 else min(nodes, 3)
+    if nodes > 2 and shape.random() < 0.5:
+        factor = 2
+    times = _draw_times(_stream(seed, "times"))
+    steps = _draw_steps(_stream(seed, "workload"), mix.scale)
+    span = span_of(steps, times)
+    families = draw_families(seed, mix.families)
+    noise = Noise()
+    if NOISE in families:
+        noise = _draw_noise(_stream(seed, "noise"))
+    faults = _draw_faults(seed, nodes, span, families)
+    return Plan(
+        seed,
+        nodes,
+        factor,
+        steps,
+        faults,
+        noise,
+        times=times,
+        protocol=mix.protocol,
+        min_in_sync=2 if factor > 1 and shape.random() < 0.15 else 1,
+        copy_batch=shape.choice((1, 2, 256)),
+    )
+
+
+def span_of(steps: Collection[Step], times: Times) -> int:
+    """About how long clients take for all of their steps, in microseconds."""
+    each = 2 * times.message[1] + times.flush[1]
+    spent: Counter[int] = Counter()
+    for step in steps:
+        spent[step.client] += step.think_us + each
+    return max(spent.values(), default=0)
+
+
+def draw_families(seed: int, allowed: Collection[str] | None = None) -> set[str]:
+    """The families of fault that take part in a seed."""
+    return {
+        family
+        for family in ALL_FAMILIES
+        if _stream(seed, f"family {family}").random() < SHARE_OF_SEEDS[family]
+        and (allowed is None or family in allowed)
+    }
+
+
+def _stream(seed: int, name: str) -> Random:
+    return Random(f"{seed} {name}")
+
+
+def _draw_times(draw: Random) -> Times:
+    slowest = draw.choice((500, 2_000, 10_000))
+    flush = draw.choice(((0, 0), (50, 300), (100, 1_500), (1_000, 20_000)))
+    return Times(
+        message=(slowest // 10, slowest),
+        flush=flush,
+        patience=(2 * slowest + flush[1]) * draw.choice((3, 6, 30)),
+        client=draw.choice((100 * MS_US, 2 * SECOND_US, 10 * SECOND_US)),
+        upkeep=draw.choice((50, 500, 2_000)) * MS_US,
+        restart=draw.choice((0, 2_000, 20_000)),
+        grace=draw.choice((0, 100, 1_000)) * MS_US,
+    )
+
+
+def _draw_noise(draw: Random) -> Noise:
+    rate = draw.choice((0.005, 0.02, 0.1))
+    return Noise(
+        *(rate * draw.random() if draw.random() < 0.6 else 0.0 for _ in range(5))
+    )
+
+
+def _draw_steps(draw: Random, scale: float) -> tuple[Step, ...]:
+    clients = draw.choice((1, 2, 4, 4, 8))
+    keys = [f"key-{n}" for n in range(draw.choice((1, 2, 3, 5, 10, 30)))]
+    weights = _draw_weights(draw)
+    think = draw.choice((1, 2_000, 20_000, 100_000))
+    ttl = draw.random() < 0.2
+    count = int(draw.choice((30, 60, 120)) * scale)
+    steps = []
+    for number in range(1, count + 1):
+        action = draw.choices(list(weights), list(weights.values()))[0]
+        pause = int(draw.expovariate(1 / think)) + 1
+        if draw.random() < 0.02:
+            pause += 20 * think  # now and then everything rests
+        lasting = draw.choice((5, 50, 500)) if ttl and draw.random() < 0.3 else 0
+        steps.append(
+            Step(number, draw.randrange(clients), action, draw.choice(keys), pause, lasting)
+        )  # fmt: skip
+    return tuple(steps)
+
+
+def _draw_weights(draw: Random) -> dict[str, float]:
+    weights = {READ: 4.0, WRITE: 3.0}
+    for action, usual in (
+        (DELETE, 1.0), (SWAP, 1.0), (CREATE, 0.5), (UPDATE, 0.5), (DELETE_SEEN, 0.3),
+        (LIST, 0.3),
+    ):  # fmt: skip
+        if draw.random() < 0.6:
+            weights[action] = usual * draw.choice((0.3, 1, 3))
+    if draw.random() < 0.15:
+        weights[WRITE_ONE] = weights[READ_ONE] = 1.0
+    return weights
+
+
+def _draw_faults(
+    seed: int, nodes: int, span_us: int, families: set[str]
+) -> tuple[Fault, ...]:
+    """Faults over the time that clients take, most of them put right after a while."""
+    found: list[tuple[int, str, int, int]] = []
+    for family in ALL_FAMILIES:
+        if family in families and family != NOISE:
+            draw = _stream(seed, f"faults {family}")
+            for _ in range(draw.choice((1, 2, 4, 8))):
+                found += _draw_fault(draw, family, nodes, span_us)
+    found.sort()
+    return tuple(
+        Fault(number, at, kind, node, amount)
+        for number, (at, kind, node, amount) in enumerate(found, 1)
+    )
+
+
+Drawn = list[tuple[int, str, int, int]]  # at, kind, node, amount
+
+
+def _draw_fault(draw: Random, family: str, nodes: int, span_us: int) -> Drawn:
+    """One fault, and what puts it right."""
+    node, at = draw.randrange(nodes), draw.randrange(span_us)
+    later = at + int(draw.expovariate(1) * draw.choice((2_000, 20_000, span_us / 8)))
+    if family == "operator":
+        return [(at, "fail", node, 0), *_again(draw, "recover", node, later)]
+    if family == "wipe":
+        return [(at, "wipe", node, 0), *_again(draw, "recover", node, later)]
+    pairs: dict[str, tuple[str, str, Any]] = {
+        "crash": ("crash", "restart", 0),
+        "pause": ("pause", "resume", 0),
+        "cut": ("isolate", "reconnect", draw.choice((1, 2, 3, 3))),
+    }
+    if family in pairs:
+        first, second, amount = pairs[family]
+        return [(at, first, node, amount), (later, second, node, 0)]
+    if family == "disk":
+        kind = draw.choice(("disk full", "disk fails", "flush fails"))
+        mended = [
+            (later, "mend", node, 0),
+            *_again(draw, "recover", node, later + 1_000),
+        ]
+        return [(at, kind, node, 0), *mended]
+    if family == "clock":
+        amount = draw.choice((-3_600_000, -5_000, -50, 50, 5_000, 3_600_000))
+        return [(at, "clock", node, amount)]
+    kinds = {
+        "kill": ("kill", "kill manager"),
+        "lose": ("lose disk",),
+        "stop": ("stop",),
+    }
+    return [(at, draw.choice(kinds[family]), node, 0)]
+
+
+def _again(draw: Random, kind: str, node: int, at: int) -> Drawn:
+    """An operator who may try more than once."""
+    return [
+        (at + turn * draw.choice((500, 5_000, 50_000)), kind, node, 0)
+        for turn in range(draw.choice((1, 1, 1, 2)))
+    ]
