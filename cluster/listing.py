@@ -70,8 +70,7 @@ def _scan(
     write that only some of them have may still come to nothing, so that key is read
     again under its lock.
     """
-    sources = {shard.sources for shard in cluster.shards.values()}
-    asked = sorted({node for nodes in sources for node in nodes})
+    asked = sorted({n for shard in cluster.shards.values() for n in shard.sources})
     answers: Answers = yield Ask(tuple(asked), Scan(prefix, after, limit))
     pages = {
         node: {record.key: record for record in page}

@@ -108,9 +108,9 @@ def _report(
     mix: Mix,
     chosen: argparse.Namespace,
 ) -> int:
-    console.print(summary_of(tally, seconds), highlight=False)
+    console.print(summary_of(tally, seconds), highlight=False, soft_wrap=True)
     families = frozenset(mix.families) if mix.families is not None else None
-    for table in tables_of(tally, families):
+    for table in tables_of(tally, families, console.width):
         console.print(table)
     if tally.failures:
         seed = min(failure.seed for failure in tally.failures)
@@ -138,6 +138,7 @@ def _one(console: Console, plan: Plan, chosen: argparse.Namespace) -> int:
         f"{plan.replication_factor}, {len(plan.steps)} requests, {len(plan.faults)} faults; "
         f"trace {outcome.trace_hash}",
         highlight=False,
+        soft_wrap=True,
     )
     if outcome.violation is not None:
         return _explain(console, outcome, chosen)
@@ -147,7 +148,9 @@ def _one(console: Console, plan: Plan, chosen: argparse.Namespace) -> int:
     console.print(
         f"Nothing violated: {outcome.operations} operations, "
         f"{outcome.answered} acknowledged, {sum(outcome.injected.values())} faults in "
-        f"{outcome.virtual_us / 1e6:.1f} s of virtual time."
+        f"{outcome.virtual_us / 1e6:.1f} s of virtual time.",
+        highlight=False,
+        soft_wrap=True,
     )
     return 0
 

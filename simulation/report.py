@@ -19,8 +19,6 @@ from simulation.shrink import Shrinker
 from simulation.timeline import told
 from simulation.trial import Outcome, run
 
-COLUMNS = 3
-
 
 def summary_of(tally: Tally, seconds: float) -> str:
     """How much was run, in a line or two."""
@@ -34,7 +32,9 @@ def summary_of(tally: Tally, seconds: float) -> str:
     )
 
 
-def tables_of(tally: Tally, families: frozenset[str] | None = None) -> list[Table]:
+def tables_of(
+    tally: Tally, families: frozenset[str] | None = None, width: int = 80
+) -> list[Table]:
     """The faults that were injected, by kind, and what was exercised, how often."""
     faults = injected_by_kind(tally.injected)
     if families is not None:
@@ -44,8 +44,8 @@ def tables_of(tally: Tally, families: frozenset[str] | None = None) -> list[Tabl
             if count or _family_of(kind) in families
         }
     return [
-        _table("faults injected", faults),
-        _table("exercised", reached(tally.exercised)),
+        _table("faults injected", faults, 3),
+        _table("exercised", reached(tally.exercised), max(1, width // 55)),
     ]
 
 
@@ -58,17 +58,23 @@ def _family_of(kind: str) -> str:
     return "noise" if kind in ANOMALIES else FAULTS[kind].family
 
 
-def _table(title: str, counts: Mapping[str, int]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE)
-    for _ in range(COLUMNS):
-        table.add_column()
-        table.add_column(justify="right")
+def _table(title: str, counts: Mapping[str, int], columns: int) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE,
+        show_header=False,
+    )
+    for _ in range(columns):
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
     cells = []
     for name, count in counts.items():
         style = "" if count else "yellow"
         cells.append((f"[{style}]{name}[/]" if style else name,
                       f"{count:,}" if count else "[yellow]never[/]"))  # fmt: skip
-    rows = -(-len(cells) // COLUMNS)
+    rows = -(-len(cells) // columns)
     for row in range(rows):
         line = [cells[n] for n in range(row, len(cells), rows)]
         table.add_row(*(text for cell in line for text in cell))

@@ -7,13 +7,14 @@ because what is left keeps its fate: a message's is drawn by its place (`kernel.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
 
 from simulation.plan import Noise, Plan
-from simulation.trial import Outcome
+from simulation.trial import Outcome, Violation
 
 T = TypeVar("T")
 RUNS_MAX = 1_500
@@ -28,7 +29,7 @@ class Shrinker:
         assert outcome.violation is not None, "there is nothing to shrink towards"
         self.best = outcome
         self.runs = 0
-        self._what = outcome.violation.what
+        self._kind = _kind_of(outcome.violation)
         self._run = run
         self._runs_max = runs_max
 
@@ -70,7 +71,7 @@ class Shrinker:
             return False
         self.runs += 1
         outcome = self._run(plan)
-        if outcome.violation is None or outcome.violation.what != self._what:
+        if outcome.violation is None or _kind_of(outcome.violation) != self._kind:
             return False
         self.best = outcome
         return True
@@ -91,3 +92,10 @@ class Shrinker:
                 self._try(with_parts(self.best.plan, shorter))
                 end = start
             piece //= 2
+
+
+def _kind_of(violation: Violation) -> tuple[str, str]:
+    """The property, and of what is told in words how it begins."""
+    if violation.verdict is not None:
+        return violation.what, ""
+    return violation.what, re.split(r"[0-9(\[]", violation.why, maxsplit=1)[0]

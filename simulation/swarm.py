@@ -44,6 +44,7 @@ SHARE_OF_SEEDS = {  # in which a family of fault takes part
     "clock": 0.3,
     NOISE: 0.6,
 }
+BURST_US = 20_000  # how far apart the faults of a burst are
 ALL_FAMILIES = (*FAMILIES, NOISE)
 
 
@@ -165,13 +166,23 @@ def _draw_weights(draw: Random) -> dict[str, float]:
 def _draw_faults(
     seed: int, nodes: int, span_us: int, families: set[str]
 ) -> tuple[Fault, ...]:
-    """Faults over the time that clients take, most of them put right after a while."""
+    """Faults over the time that clients take, most of them put right after a while.
+
+    In many seeds most faults come at a few moments: what goes wrong while something else
+    is being put right is what a store gets wrong.
+    """
+    moments = _stream(seed, "moments")
+    bursts = [moments.randrange(span_us) for _ in range(moments.choice((1, 2, 4)))]
+    share = moments.choice((0.0, 0.5, 0.9))
     found: list[tuple[int, str, int, int]] = []
     for family in ALL_FAMILIES:
         if family in families and family != NOISE:
             draw = _stream(seed, f"faults {family}")
             for _ in range(draw.choice((1, 2, 4, 8))):
-                found += _draw_fault(draw, family, nodes, span_us)
+                at = draw.randrange(span_us)
+                if draw.random() < share:
+                    at = draw.choice(bursts) + int(draw.expovariate(1) * BURST_US)
+                found += _draw_fault(draw, family, nodes, at, span_us)
     found.sort()
     return tuple(
         Fault(number, at, kind, node, amount)
@@ -182,9 +193,9 @@ def _draw_faults(
 Drawn = list[tuple[int, str, int, int]]  # at, kind, node, amount
 
 
-def _draw_fault(draw: Random, family: str, nodes: int, span_us: int) -> Drawn:
+def _draw_fault(draw: Random, family: str, nodes: int, at: int, span_us: int) -> Drawn:
     """One fault, and what puts it right."""
-    node, at = draw.randrange(nodes), draw.randrange(span_us)
+    node = draw.randrange(nodes)
     later = at + int(draw.expovariate(1) * draw.choice((2_000, 20_000, span_us / 8)))
     if family == "operator":
         return [(at, "fail", node, 0), *_again(draw, "recover", node, later)]

@@ -25,7 +25,7 @@ def test_end_of_the_process_at_any_step_of_a_recovery_leaves_a_state_to_go_on_fr
         scene.store.fail(1)
         scene.write(*names(20), value="changed")
         ended: list[Any] = []
-        scene.spawn(scene.manager.change.recover(1), done=ended.append)
+        scene.spawn(scene.store.change.recover(1), done=ended.append)
         for _ in range(steps):
             if scene.ready:
                 scene.tick()
@@ -33,7 +33,7 @@ def test_end_of_the_process_at_any_step_of_a_recovery_leaves_a_state_to_go_on_fr
 
         scene.view.stopping = True
         scene.drain()
-        scene.run(scene.manager.change.stop())
+        scene.run(scene.store.change.stop())
 
         assert ended, "the recovery did not end"
         assert not isinstance(ended[0], Exception)
@@ -63,7 +63,7 @@ def test_recovery_does_not_copy_on_when_the_process_is_about_to_end():
     assert info.status == RECOVERING
     assert 0 < info.keys <= 2 * BATCH
     assert info.stale_keys == 5 * BATCH - info.keys
-    scene.run(scene.manager.change.stop())
+    scene.run(scene.store.change.stop())
     scene.boot()
     scene.check_equal(keys=5 * BATCH)
 
