@@ -98,6 +98,11 @@ class _Asking:
         """The task has gone on, or died."""
         return self.task.asking is not self or self.driver.is_dead
 
+    @property
+    def is_dead(self) -> bool:
+        """The process has died."""
+        return self.driver.is_dead
+
     def failed(self, node: NodeId, error: Exception) -> None:
         """The node's storage failed under the message."""
         if not self.driver.is_dead:

@@ -202,7 +202,9 @@ def may_lose(world: World, node: NodeId) -> bool:
     if not world.has_process:
         return False
     cluster = world.manager.cluster
-    if cluster.unsaved() is not None:
+    if cluster.unsaved() is not None or any(
+        task.name == "fail" and not task.has_begun for task in world.driver.tasks
+    ):
         return False
     kept = {
         n for n, storage in enumerate(world.storages)

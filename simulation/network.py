@@ -50,6 +50,10 @@ class Sender(Protocol):
     def is_over(self) -> bool:
         """It waits no more: its operation went on, or its process died."""
 
+    @property
+    def is_dead(self) -> bool:
+        """Its process died."""
+
     def reply(self, node: NodeId, kind: int, answer: Any) -> None:
         """A node answered: ANSWERED with what it said, REFUSED or SILENT."""
 
@@ -71,7 +75,9 @@ class Machine:
 class Exchange:
     """A message to one node and its answer. `number` and `message` name its place."""
 
-    __slots__ = ("anomaly", "message", "node", "number", "payload", "sender")
+    __slots__ = (
+        "anomaly", "is_orphan", "message", "node", "number", "payload", "sender",
+    )  # fmt: skip
 
     def __init__(
         self, number: int, message: int, node: NodeId, payload: Message, sender: Sender
@@ -82,6 +88,7 @@ class Exchange:
         self.payload = payload
         self.sender = sender
         self.anomaly: Anomaly | None = None
+        self.is_orphan = False  # its process died while it was on its way
 
 
 class Network:
@@ -103,6 +110,7 @@ class Network:
         self.exercised: Counter[str] = Counter()
         self.purged: Callable[[Purge], None] = lambda purge: None
         self.watch: Callable[[str, Exchange], None] | None = None
+        self._traps: list[tuple[int, Callable[[], None]]] = []
         self._kernel = kernel
         self._machines = machines
         self._times = times
@@ -127,6 +135,17 @@ class Network:
         """From now on let exactly this go wrong with messages."""
         self.set_noise(Noise())
         self._written = {(a.task, a.message, a.node): a for a in anomalies}
+
+    def trap(self, puts: int, action: Callable[[], None]) -> None:
+        """Do something as soon as so many Puts more have reached a node."""
+        self._traps.append((puts, action))
+
+    def _spring_traps(self) -> None:
+        traps = [(puts - 1, action) for puts, action in self._traps]
+        self._traps = [(puts, action) for puts, action in traps if puts]
+        for puts, action in traps:
+            if not puts:
+                self._kernel.after(0, action)
 
     def send(self, exchange: Exchange) -> None:
         """Send a message. `reply` of the exchange may be called later, once or never."""
@@ -176,6 +195,8 @@ class Network:
             return
         self._kernel.note(exchange.number, exchange.message << 8 | exchange.node)
         if exchange.sender.is_over:
+            if self._is_held_back(exchange, draw, first):
+                return
             self.exercised[LATE] += 1
         machine.storage.place = draw
         try:
@@ -195,10 +216,27 @@ class Network:
                 self.watch("handled", exchange)
             if type(exchange.payload) is Purge:
                 self.purged(exchange.payload)
+            elif self._traps and type(exchange.payload) is Put:
+                self._spring_traps()
             if isinstance(answer, Commit):
                 answer.then(partial(self._durable, exchange, draw, first))
             else:
                 self._done(exchange, draw, first, answer)
+
+    def _is_held_back(self, exchange: Exchange, draw: int, first: bool) -> bool:
+        """What becomes of a message whose process died while it was on its way.
+
+        It arrives, or is lost, or arrives when the next process may serve already.
+        """
+        if exchange.is_orphan or not exchange.sender.is_dead:
+            return False
+        exchange.is_orphan = True
+        fate = bits(self._seed, exchange.number, exchange.message, ~exchange.node)
+        if fate & 3 < 2:
+            delay = (fate >> 2 & 0xFF) * self._times.patience >> 7
+            self._kernel.after(delay, self._arrive, exchange, draw, first)
+            return True
+        return fate & 3 == 2
 
     def _durable(
         self,

@@ -36,7 +36,9 @@ class Step(Struct, frozen=True, omit_defaults=True):
 class Fault(Struct, frozen=True, omit_defaults=True):
     """One thing that goes wrong, or is put right again, at a time.
 
-    `node` is whom it happens to, `amount` how much of it; see faults.FAULTS.
+    `node` is whom it happens to, `amount` how much of it; see faults.FAULTS. With
+    `after_puts` it waits for that many Puts to reach a node from then on, and happens
+    before they are durable: when it hurts most.
     """
 
     number: int
@@ -44,6 +46,7 @@ class Fault(Struct, frozen=True, omit_defaults=True):
     kind: str
     node: int = -1
     amount: int = 0
+    after_puts: int = 0
 
 
 class Anomaly(Struct, frozen=True, omit_defaults=True):

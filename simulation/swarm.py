@@ -44,6 +44,7 @@ SHARE_OF_SEEDS = {  # in which a family of fault takes part
     "clock": 0.3,
     NOISE: 0.6,
 }
+TRAPPED = {"kill", "kill manager", "crash", "fail", "wipe", "lose disk", "isolate"}
 BURST_US = 20_000  # how far apart the faults of a burst are
 ALL_FAMILIES = (*FAMILIES, NOISE)
 
@@ -82,7 +83,7 @@ def draw_plan(seed: int, mix: Mix = Mix()) -> Plan:  # noqa: B008  (it is frozen
         times=times,
         protocol=mix.protocol,
         min_in_sync=2 if factor > 1 and shape.random() < 0.15 else 1,
-        copy_batch=shape.choice((1, 2, 256)),
+        copy_batch=shape.choice((1, 1, 2, 256)),
     )
 
 
@@ -132,7 +133,7 @@ def _draw_noise(draw: Random) -> Noise:
 
 def _draw_steps(draw: Random, scale: float) -> tuple[Step, ...]:
     clients = draw.choice((1, 2, 4, 4, 8))
-    keys = [f"key-{n}" for n in range(draw.choice((1, 2, 3, 5, 10, 30)))]
+    keys = [f"key-{n}" for n in range(draw.choice((1, 2, 3, 5, 10, 30, 30)))]
     weights = _draw_weights(draw)
     think = draw.choice((1, 2_000, 20_000, 100_000))
     ttl = draw.random() < 0.2
@@ -184,10 +185,17 @@ def _draw_faults(
                     at = draw.choice(bursts) + int(draw.expovariate(1) * BURST_US)
                 found += _draw_fault(draw, family, nodes, at, span_us)
     found.sort()
+    traps = _stream(seed, "traps")
     return tuple(
-        Fault(number, at, kind, node, amount)
+        Fault(number, at, kind, node, amount, _draw_trap(traps, kind))
         for number, (at, kind, node, amount) in enumerate(found, 1)
     )
+
+
+def _draw_trap(draw: Random, kind: str) -> int:
+    """How many Puts a fault waits for; it is drawn for each, so that none shifts."""
+    puts = draw.choice((0, 0, 0, 1, 2))
+    return puts if kind in TRAPPED else 0
 
 
 Drawn = list[tuple[int, str, int, int]]  # at, kind, node, amount

@@ -48,9 +48,9 @@ class Told(Trial):
         client.watch = self._client_did
         return client
 
-    def _happen(self, fault: Fault) -> None:
+    def _happen(self, fault: Fault, is_due: bool = False) -> None:
         before = sum(self.injected.values())
-        super()._happen(fault)
+        super()._happen(fault, is_due)
         if sum(self.injected.values()) > before:
             words = FAULTS[fault.kind].words
             text = words.format(node=fault.node, amount=fault.amount)

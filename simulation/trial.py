@@ -140,9 +140,12 @@ class Trial:
             client.done = partial(done, client)
         kernel.run(kernel.now + max(last, thinking) + QUIET_US)
 
-    def _happen(self, fault: Fault) -> None:
+    def _happen(self, fault: Fault, is_due: bool = False) -> None:
         world = self.world
         if self._is_safe:
+            return
+        if fault.after_puts and not is_due:
+            world.network.trap(fault.after_puts, partial(self._happen, fault, True))
             return
         if not FAULTS[fault.kind].happen(world, fault):
             return

@@ -133,15 +133,9 @@ CLUSTER_BUGS = (
         (edit(Membership, "restore", ("shard.unchecked = set(agree)", "pass")),),
     ),
     Bug(
-        "after a kill, a member that cannot be compared stays in the set",
-        "Kafka KIP-101: who was left behind by a failure",
-        1_700,
-        (
-            edit(
-                repair,
-                "check_members",
-                ("cluster.evict_uncompared(shard, agreed)", "pass"),
-            ),
-        ),
+        "a process begins without raising the fence",
+        "Kafka: a zombie that is not fenced",
+        1_200,
+        (edit(Membership, "mark_clean", ("if not clean:", "if False:")),),
     ),
 )

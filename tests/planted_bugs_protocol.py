@@ -163,20 +163,6 @@ PROTOCOL_BUGS = (
         (around(*SETTLE, settle_members_only),),
     ),
     Bug(
-        "settling keeps the first copy rather than the newest",
-        "hints replayed unconditionally",
-        2_000,
-        (
-            edit(
-                *SETTLE,
-                (
-                    "max(records, key=lambda record: record.version, default=None)",
-                    "records[0] if records else None",
-                ),
-            ),
-        ),
-    ),
-    Bug(
         "a write of unknown outcome is sent once more, under a new version",
         "FoundationDB: commit_unknown_result",
         800,
@@ -215,9 +201,24 @@ PROTOCOL_BUGS = (
             edit(
                 listing,
                 "_scan",
-                ("{shard.sources for", "{shard.targets[-1:] for"),
+                ("for n in shard.sources})", "for n in shard.targets[-1:]})"),
                 ("for node in shard.sources)", "for node in shard.targets[-1:])"),
                 ("cluster.shard(key).sources", "cluster.shard(key).targets[-1:]"),
+            ),
+        ),
+    ),
+    Bug(
+        "keys are listed as one replica has them, a write under way too",
+        "pages of Redis-Raft: dirty reads",
+        400,
+        (
+            edit(
+                listing,
+                "_scan",
+                (
+                    "if len(held) < max(1, len(sources)) or any(each != record for each in held):",
+                    "if not held:",
+                ),
             ),
         ),
     ),
