@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster import repair
 from cluster.membership import Membership
 from cluster.reconfiguration import Reconfiguration
 from cluster.shard import ShardState
@@ -54,7 +53,7 @@ CLUSTER_BUGS = (
     Bug(
         "a write is acknowledged by fewer replicas than must take it",
         "Kafka: min.insync.replicas",
-        250,
+        200,
         (
             edit(Membership, "conclude", ("len(staying) < enough", "not staying")),
             edit(Membership, "evict_absent", (">= enough", ">= 1")),
@@ -63,7 +62,7 @@ CLUSTER_BUGS = (
     Bug(
         "an out-of-sync replica takes the place of the last member, which is down",
         "Kafka: unclean.leader.election",
-        450,
+        40,
         (around(Membership, "evict_absent", replace_the_last),),
     ),
     Bug(
@@ -107,7 +106,7 @@ CLUSTER_BUGS = (
     Bug(
         "a replica that left the in-sync set is not told to catch up",
         "Redis #2694: a copy that diverges for ever",
-        70,
+        40,
         (
             edit(
                 Membership, "_set_in_sync", ("if self.status[node] == UP:", "if False:")
@@ -129,13 +128,13 @@ CLUSTER_BUGS = (
     Bug(
         "copies are not compared after a kill",
         "Kafka KIP-101: divergence after a double failure",
-        200,
+        300,
         (edit(Membership, "restore", ("shard.unchecked = set(agree)", "pass")),),
     ),
     Bug(
         "a process begins without raising the fence",
         "Kafka: a zombie that is not fenced",
-        1_200,
+        1_400,
         (edit(Membership, "mark_clean", ("if not clean:", "if False:")),),
     ),
 )

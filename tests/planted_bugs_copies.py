@@ -64,7 +64,7 @@ COPY_BUGS = (
     Bug(
         "a replica copies from a peer that is not in sync itself",
         "Redis #2694, Kafka KIP-966",
-        600,
+        100,
         (
             edit(
                 repair,
@@ -78,7 +78,7 @@ COPY_BUGS = (
     Bug(
         "a replica that is copying is not sent the writes made meanwhile",
         "Scylla #5251, CASSANDRA-2434",
-        60,
+        40,
         (
             edit(
                 ShardState,
@@ -94,13 +94,13 @@ COPY_BUGS = (
     Bug(
         "a replica joins although it missed a write while it copied",
         "Scylla #5251, CASSANDRA-2434",
-        700,
+        4_000,
         (DIRTY_IGNORED,),
     ),
     Bug(
         "what only the copying replica has is left as it is",
         "DataStax: repair of the replicas that a read touched",
-        800,
+        600,
         (
             edit(
                 repair,
@@ -115,7 +115,7 @@ COPY_BUGS = (
     Bug(
         "digests leave tombstones out",
         "Merkle trees without tombstones",
-        250,
+        100,
         (swap(ReplicaNode, "_digests", without_tombstones),),
     ),
     Bug(
@@ -142,7 +142,7 @@ COPY_BUGS = (
     Bug(
         "a purge forgets whatever is held of the key by then",
         "CASPaxos: RemoveIfEqual",
-        40,
+        100,
         (edit(Content, "matching", (" and held.version == version", "")),),
     ),
 )

@@ -82,7 +82,7 @@ NODE_BUGS = (
     Bug(
         "a write shows, and is acknowledged, before it is durable",
         "etcd #14370; NATS 2.12.1 (Jepsen)",
-        300,
+        100,
         (
             around(SimulatedStorage, "put_many", show_at_once),
             around(SimulatedStorage, "crash", forget_what_was_not_durable),
@@ -91,13 +91,13 @@ NODE_BUGS = (
     Bug(
         "a flush that failed is taken for success",
         "PostgreSQL: fsyncgate",
-        150,
+        300,
         (edit(SimulatedStorage, "_flush", ('Unconfirmed("a flush failed")', "")),),
     ),
     Bug(
         "a full disk is taken for success",
         "Pillai et al., OSDI 2014: errors that are dropped",
-        150,
+        40,
         (
             edit(
                 SimulatedStorage,
@@ -121,7 +121,7 @@ NODE_BUGS = (
     Bug(
         "a late message overwrites what is newer",
         "hints replayed unconditionally (Scylla #23712)",
-        40,
+        100,
         (
             edit(
                 Content,
@@ -142,7 +142,7 @@ NODE_BUGS = (
     Bug(
         "a node takes messages of any epoch",
         "Kafka: a zombie that is not fenced",
-        2_000,
+        1_400,
         (
             edit(ReplicaNode, "_put", ("if message.epoch < self._fence:", "if False:")),
             edit(

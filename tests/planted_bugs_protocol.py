@@ -118,7 +118,7 @@ PROTOCOL_BUGS = (
     Bug(
         "a replica that stayed silent counts as having refused",
         "Maelstrom: definite and indefinite errors",
-        50,
+        100,
         (edit(*REPLICATE, ("not confirmed and not answers.silent", "not confirmed")),),
     ),
     Bug(
@@ -147,31 +147,31 @@ PROTOCOL_BUGS = (
     Bug(
         "a read does not settle an unknown write before it shows it",
         "Redis-Raft: dirty reads (Jepsen)",
-        2_000,
+        500,
         (edit(*READ, ("if key in shard.unsettled:", "if False:")),),
     ),
     Bug(
         "a key is settled under the version that it had",
         "ABD: the write-back of a read",
-        700,
+        40,
         (swap(*SETTLE, settle_under_the_old_version),),
     ),
     Bug(
         "a key is settled at the members only, while a replica is copying",
         "CASSANDRA-2434: pending ranges",
-        150,
+        40,
         (around(*SETTLE, settle_members_only),),
     ),
     Bug(
         "a write of unknown outcome is sent once more, under a new version",
         "FoundationDB: commit_unknown_result",
-        800,
+        700,
         (around(*REPLICATE, send_again_later),),
     ),
     Bug(
         "conditions are checked against any live replica's copy",
         "Dynamo: a coordinator that trusts its own replica",
-        60,
+        200,
         (
             edit(
                 primary_backup,
@@ -184,7 +184,7 @@ PROTOCOL_BUGS = (
     Bug(
         "operations on one key overlap",
         "CASPaxos: one register, one operation at a time",
-        90,
+        100,
         (swap(SimulatedDriver, "run_key", without_locks),),
     ),
     Bug(
