@@ -202,7 +202,7 @@ class Client:
             saw = PRESENT if key in listed else ABSENT
             name = f"{self.name} lists {key}"
             self.operations.append(
-                Operation(name, key, WRITE, request.began, now, "failed", None, None,
+                Operation(name, key, READ, request.began, now, "failed", None, None,
                           saw, listed.get(key))
             )  # fmt: skip
 

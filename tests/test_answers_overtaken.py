@@ -6,32 +6,31 @@ import pytest
 
 from cluster.listing import list_keys
 from cluster.shard import DOWN, RECOVERING
-from models import Answers, Ask, Barrier, Exclusive, Get, Intent, Scan, Unavailable
-from tests.interleaving import Cluster
+from models import Answers, Ask, Barrier, Exclusive, Get, Scan, Unavailable
+from tests.scene import Scene
 
 
 @pytest.fixture
 def scene():
     """Two nodes that both hold `key`."""
-    cluster = Cluster(1, nodes=2, factor=2)
-    intent = Intent("key", b"1", level="linearizable")
-    cluster.run(cluster.manager.protocol.write(cluster.view, intent), "key")
-    return cluster
+    scene = Scene(nodes=2, factor=2)
+    scene.write("key", value=1)
+    return scene
 
 
-def wipe_and_start(scene: Cluster, node: int) -> None:
+def wipe_and_start(scene: Scene, node: int) -> None:
     """The node is failed, loses its storage and answers again, empty."""
-    scene.run(scene.manager.change.fail(node, "wipe"))
+    scene.store.fail(node, "wipe")
     scene.nodes[node].start()
     scene.view.set_status(node, RECOVERING)
 
 
-def ask(scene: Cluster, need: Ask) -> Answers:
+def ask(scene: Scene, need: Ask) -> Answers:
     return Answers({n: scene.nodes[n].handle(need.message) for n in need.targets})
 
 
 def test_read_does_not_believe_a_source_that_was_wiped_after_it_was_chosen(scene):
-    read = scene.manager.protocol.read(scene.view, "key", "linearizable")
+    read = scene.store.protocol.read(scene.view, "key", "linearizable")
     first: Any = next(read)
     assert isinstance(first.message, Get)
     wipe_and_start(scene, first.targets[0])
@@ -46,7 +45,7 @@ def test_read_does_not_believe_a_source_that_was_wiped_after_it_was_chosen(scene
 
 def test_settling_does_not_take_a_wiped_node_s_answer_for_the_newest(scene):
     scene.view.shard("key").unsettled.add("key")
-    settle = scene.manager.protocol.settle(scene.view, "key")
+    settle = scene.store.protocol.settle(scene.view, "key")
     need: Any = next(settle)
     assert need.targets == (0, 1)
     wipe_and_start(scene, 0)
@@ -59,7 +58,7 @@ def test_settling_does_not_take_a_wiped_node_s_answer_for_the_newest(scene):
 
 
 def test_page_of_keys_is_refused_when_its_owners_stopped_serving_meanwhile(scene):
-    protocol = scene.manager.protocol
+    protocol = scene.store.protocol
     listing = list_keys(
         scene.view,
         lambda key: protocol.settle(scene.view, key),
@@ -82,9 +81,9 @@ def test_page_of_keys_is_refused_when_its_owners_stopped_serving_meanwhile(scene
 def test_recovery_believes_nothing_before_writes_under_way_have_ended(
     scene, accept_loss
 ):
-    scene.run(scene.manager.change.fail(0, "wipe"))
+    scene.store.fail(0, "wipe")
     epoch = scene.view.epoch
-    whole = next(scene.manager.change.recover(0, accept_loss=accept_loss))
+    whole = next(scene.store.change.recover(0, accept_loss=accept_loss))
     assert isinstance(whole, Exclusive)
 
     first = next(whole.operation)

@@ -1,8 +1,8 @@
 """Bringing copies together again: what it costs, and what may go wrong on the way.
 
-The cluster runs in the interleaving driver, with the fate of every message in the hands
-of the test: it may be lost, or arrive without anybody hearing of it, or be the moment
-at which something else breaks.
+The cluster is a simulated one, with the fate of every message in the hands of the test:
+it may be lost, or arrive without anybody hearing of it, or be the moment at which
+something else breaks.
 """
 
 from collections.abc import Callable
@@ -266,7 +266,7 @@ def test_kill_at_any_step_of_a_recovery_leaves_a_state_it_can_go_on_from():
         scene.store.fail(1)
         scene.write(*names(20), value="changed")
         ended: list[Any] = []
-        scene.spawn(scene.manager.change.recover(1), done=ended.append)
+        scene.spawn(scene.store.change.recover(1), done=ended.append)
         for _ in range(steps):
             if scene.ready:
                 scene.tick()
@@ -289,7 +289,7 @@ def test_kill_at_any_step_of_a_recovery_leaves_a_state_it_can_go_on_from():
 
 def write_operation(scene: Scene, key: str) -> Any:
     intent = Intent(key, b'"during"', level="linearizable")
-    return scene.manager.protocol.write(scene.view, intent)
+    return scene.store.protocol.write(scene.view, intent)
 
 
 @pytest.mark.parametrize("missed", [False, True])
@@ -346,7 +346,7 @@ def test_node_that_could_not_be_compared_is_not_said_to_lack_nothing():
     scene.write("k", "other", value="old")
     scene.fate = lambda node, m: LOST if isinstance(m, Put) and node == 1 else None
     scene.spawn(write_operation(scene, "k"), "k")
-    scene.tick()
+    scene.arrive()
     scene.fate = lambda node, m: LOST if isinstance(m, Digests) else None
 
     scene.kill()
@@ -379,7 +379,7 @@ def test_replicas_that_a_kill_left_different_do_not_answer_differently():
     scene.write("k", value="old")
     scene.fate = lambda node, m: LOST if isinstance(m, Put) and node != 1 else None
     scene.spawn(write_operation(scene, "k"), "k")
-    scene.tick()  # its messages are sent; what came back is never heard of
+    scene.arrive()  # what came back is never heard of
     scene.fate = lambda node, message: None
     before = scene.values("k")
 
@@ -551,17 +551,17 @@ def test_fence_is_kept_by_the_node_before_the_next_process_has_said_a_word():
 
 
 def restart_with_the_clock_set_back(scene: Scene) -> None:
-    scene.wall_ms -= 3_600_000
+    scene.move_clock(-3_600_000)
     scene.kill()
 
 
 @pytest.mark.parametrize("told", ["maintain", "read", "list"])
 def test_expired_key_does_not_come_back_when_the_clock_is_set_back(told):
     scene = Scene()
-    scene.wall_ms += 7_200_000
+    scene.move_clock(7_200_000)
     scene.write("k", ttl=10)
     scene.write("lasting", ttl=100_000)
-    scene.wall_ms += 11_000
+    scene.move_clock(11_000)
 
     if told == "maintain":
         scene.maintain(before_ms=0)
@@ -583,7 +583,7 @@ def test_expired_key_does_not_come_back_when_the_clock_is_set_back(told):
 def test_key_is_not_buried_before_its_time():
     scene = Scene()
     scene.write("k", ttl=10)
-    scene.wall_ms += 9_000
+    scene.move_clock(9_000)
 
     scene.maintain(before_ms=0)
 
@@ -595,7 +595,7 @@ def test_node_that_was_down_when_a_key_expired_does_not_bring_it_back():
     scene = Scene()
     scene.write("k", ttl=10)
     scene.store.fail(2)
-    scene.wall_ms += 11_000
+    scene.move_clock(11_000)
     scene.maintain(before_ms=0)
 
     recovery = scene.recover(2)
@@ -614,7 +614,7 @@ def test_expired_key_of_a_shard_that_is_down_is_buried_later():
     scene.write("seen by 0 alone")
     scene.store.fail(0)
     scene.store.recover(1)
-    scene.wall_ms += 11_000
+    scene.move_clock(11_000)
     scene.maintain()  # node 1 must not bury what node 0 may have newer
 
     kept = scene.storages[1].get("k")

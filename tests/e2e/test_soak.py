@@ -8,15 +8,17 @@ import os
 import random
 import threading
 import time
+import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from client import Client
-from tests.e2e.pressure import REQUEST_SECONDS_MAX, UP, Operator, press
+from experiments.recording import Recording
+from tests.callers import Caller, judged, look
+from tests.e2e.pressure import REQUEST_SECONDS_MAX, Operator, press
 from tests.e2e.served import Served
-from tests.histories import Caller, Histories, Sight, follow, went_back
 
 pytestmark = [
     pytest.mark.e2e,
@@ -27,11 +29,10 @@ pytestmark = [
 ]
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "40"))
-WINDOW_SECONDS = 2.0  # of load between two looks at the server and the histories
+WINDOW_SECONDS = 2.0  # of load between two looks at the server
 CLIENTS = 16
 KEYS = [f"key-{number}" for number in range(24)]
-SIGHTS_MAX = 1_000  # of each key that are kept for comparison
-READY_SECONDS_MAX = 20.0
+JOIN_SECONDS_MAX = 20.0
 # What the later half of the samples may be above the first; warming up is left out.
 MEMORY_FACTOR, MEMORY_BYTES = 1.10, 12 << 20
 THREADS_MORE, FILES_MORE = 2, 8
@@ -59,27 +60,32 @@ class Sample(NamedTuple):
 
 
 class Soak:
-    """One server, its clients, and what they were told in the last window."""
+    """One server and its clients."""
 
-    def __init__(self, server: Served, seed: int) -> None:
+    def __init__(self, server: Served, recording: Recording, seed: int) -> None:
         self.server = server
         self.samples: list[Sample] = []
-        self.answered = 0
         self.operator = Operator(random.Random(seed))
-        self._values: dict[str, set[Any]] = {key: {None} for key in KEYS}
-        self._sights: dict[str, list[Sight]] = {key: [] for key in KEYS}
+        self._recording = recording
+        self._stores = [
+            Client(server.url, timeout=REQUEST_SECONDS_MAX) for _ in range(CLIENTS)
+        ]
         self._callers = [
             Caller(
-                Client(server.url, timeout=REQUEST_SECONDS_MAX),
-                f"client-{n}",
+                recording.client(store, f"client-{n}"),
                 random.Random(f"{seed}-{n}"),
                 size=random.Random(n).choice((10, 100, 4_000)),
             )
-            for n in range(CLIENTS)
+            for n, store in enumerate(self._stores)
         ]
 
+    @property
+    def answered(self) -> int:
+        """How many requests of the clients were answered, and not with a failure."""
+        return sum(caller.answered for caller in self._callers)
+
     def run(self, seconds: float) -> None:
-        """Load, failures, and a sample and a verdict after each window."""
+        """Load, failures, and a sample after each window."""
         print("\n" + PER_WINDOW.format(
             "second", "answers", "answers/s", "MB", "threads", "files", "nodes"
         ))  # fmt: skip
@@ -94,52 +100,41 @@ class Soak:
                 self._window(time.monotonic() - began)
         finally:
             ended.set()
-            breaker.join(READY_SECONDS_MAX)
+            breaker.join(JOIN_SECONDS_MAX)
         assert not breaker.is_alive(), "the operator is stuck"
 
     def _window(self, second: float) -> None:
-        over = threading.Event()
-        collect = press(self._callers, KEYS, over, second)
+        over, before = threading.Event(), self.answered
+        join = press(self._callers, KEYS, over, second)
         over.wait(WINDOW_SECONDS)
         over.set()
-        noted = collect()
+        join()
+        rate = (self.answered - before) / WINDOW_SECONDS
         sample = Sample.of(self.server.process.pid)
         self.samples.append(sample)
-        self.judge(noted)
-        nodes = " ".join(node.status for node in self._callers[0].store.nodes())  # type: ignore[attr-defined]
+        nodes = " ".join(node.status for node in self._stores[0].nodes())
         print(PER_WINDOW.format(
-            f"{second:.0f}", self.answered, f"{noted.answered / WINDOW_SECONDS:.0f}",
+            f"{second:.0f}", self.answered, f"{rate:.0f}",
             f"{sample.memory_bytes / 1e6:.1f}", sample.threads, sample.files, nodes,
         ), flush=True)  # fmt: skip
 
-    def judge(self, noted: Histories) -> None:
-        """No lost and no stale answer, from one window to the next."""
-        self.answered += noted.answered
-        for key, entries in noted.entries.items():
-            self._values[key] = follow(entries, self._values[key])
-            assert self._values[key], f"{key}: {sorted(entries)}"
-            self._sights[key] = (self._sights[key] + noted.sights[key])[-SIGHTS_MAX:]
-            assert went_back(self._sights[key]) is None, key
-
     def finish(self) -> None:
-        """Bring everything back: every key is what it must be, the same everywhere."""
-        store = self._callers[0].store
-        assert isinstance(store, Client)
-        for node in self.operator.known:
-            store.recover(node)
-        deadline = time.monotonic() + READY_SECONDS_MAX
-        while not store.is_ready() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert {node.status for node in store.nodes()} == {UP}
+        """Bring everything back: what every key is, and every replica of it."""
+        store = self._stores[0]
+        self.operator.recover_all(store)
+        last = self._recording.client(store, "last")
+        look(last, KEYS)
         for key in KEYS:
-            self._callers[0].read(key)
-            replicas = store.replicas(key)["replicas"]
-            assert len({replica["version"] for replica in replicas}) == 1, replicas
-        noted = self._callers[0].take_notes()
-        assert noted.answered == len(KEYS)
-        self.judge(noted)
-        for caller in self._callers:
-            caller.store.close()  # type: ignore[attr-defined]
+            told = store.replicas(key)
+            assert len({each["version"] for each in told["replicas"]}) == 1, told
+            self._recording.replicas(last, told)
+        for each in self._stores:
+            each.close()
+
+
+def digest(value: str) -> str:
+    """What the history has of a long value: who wrote it, and a sum of all of it."""
+    return f"{value[:24]} {len(value)} {zlib.crc32(value.encode()):08x}"
 
 
 def check_level(samples: list[Sample]) -> None:
@@ -159,14 +154,20 @@ def check_level(samples: list[Sample]) -> None:
 
 def test_server_under_load_and_failures_neither_grows_nor_goes_wrong(tmp_path):
     flags = ("--maintenance-seconds", 0.5, "--tombstone-grace-seconds", 2)
-    with Served(tmp_path, *flags) as server:
-        soak = Soak(server, seed=1)
+    path = tmp_path / "history.jsonl"
+    with (
+        Served(tmp_path, *flags) as server,
+        path.open("w", encoding="utf-8", buffering=1) as file,
+    ):
+        soak = Soak(server, Recording(file.write, note="soak", show=digest), seed=1)
         soak.run(SECONDS)
         soak.finish()
         log = server.log.read_text("utf-8")
 
+    with path.open(encoding="utf-8") as file:
+        judged(file)
     assert "Traceback" not in log
-    assert soak.operator.changes > SECONDS / 4
+    assert soak.operator.changes.total() > SECONDS / 4
     assert soak.answered > SECONDS * CLIENTS
     check_level(soak.samples)
 
