@@ -35,7 +35,7 @@ from simulation.report import (
 )
 from simulation.search import Search, Tally
 from simulation.swarm import ALL_FAMILIES, Mix, draw_plan
-from simulation.trial import Outcome, run
+from simulation.trial import Outcome, run, wrong_with
 
 SEEDS = 1_000
 FRESH_BITS = 40
@@ -53,7 +53,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         with stoppable():
             if chosen.replay is not None:
-                return _one(console, load_plan(chosen.replay), chosen)
+                plan = load_plan(chosen.replay)
+                if needed := wrong_with(plan):
+                    raise BadPlan(f"{chosen.replay} cannot be run: it needs {needed}")
+                return _one(console, plan, chosen)
             if chosen.seed is not None:
                 return _one(console, draw_plan(chosen.seed, mix), chosen)
             return _many(console, mix, chosen)

@@ -19,6 +19,7 @@ from models import (
     NodeId,
     Operation,
     Spawn,
+    StoreError,
 )
 from simulation.kernel import Kernel, bits
 from simulation.network import ANSWERED, REFUSED, Exchange, Network
@@ -32,6 +33,12 @@ Failed = Callable[[NodeId, Exception], None]
 
 def _ignore(outcome: Any, error: Exception | None) -> None:
     """For whom nobody waits."""
+
+
+def _raise_what_is_no_answer(outcome: Any, error: Exception | None) -> None:
+    """For whom nobody waits, and who may be refused."""
+    if error is not None and not isinstance(error, StoreError):
+        raise error
 
 
 def name_of(operation: Operation[Any]) -> str:
@@ -259,6 +266,7 @@ class SimulatedDriver:
             assert kind is Spawn, f"an operation needs what no driver has: {need!r}"
             spawned = Task(need.operation, need.key, SPAWNED | task.number << 8)
             spawned.number |= task.sent & 0xFF
+            spawned.then(_raise_what_is_no_answer)
             self._start(spawned)
             self._kernel.after(pause, self.step, task, None)
 

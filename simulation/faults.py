@@ -85,7 +85,7 @@ def _restart(world: World, fault: Fault) -> bool:
     if not world.machines[fault.node].crashed:
         return False
     world.restart(fault.node)
-    return True
+    return not world.machines[fault.node].crashed
 
 
 def _pause(world: World, fault: Fault) -> bool:

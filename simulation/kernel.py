@@ -65,7 +65,7 @@ class Kernel:
                     raise OutOfEvents(
                         f"more than {self._events_max:,} events by {self.now / SECOND_US:.3f} s"
                     )
-            self.now = until_us
+            self.now = max(self.now, until_us)
         finally:
             self.events += events
 

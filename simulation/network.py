@@ -150,6 +150,7 @@ class Network:
     def send(self, exchange: Exchange) -> None:
         """Send a message. `reply` of the exchange may be called later, once or never."""
         node = exchange.node
+        exchange.payload = copied(exchange.payload)  # as it is when it leaves
         draw = bits(self._seed, exchange.number, exchange.message, node)
         if draw >> 32 < self._limit or self._written:
             exchange.anomaly = self._anomaly(exchange, draw)
@@ -205,7 +206,8 @@ class Network:
             if "old epoch" in str(refusal):
                 self.exercised[FENCED] += 1
             self._tell("refused", exchange)
-            self._answer(exchange, draw, REFUSED, None)
+            if first:
+                self._answer(exchange, draw, REFUSED, None)
         except Unconfirmed:
             self._answer(exchange, draw, SILENT, None)
         except StorageEnded as error:
@@ -249,11 +251,10 @@ class Network:
         if error is None:
             self._done(exchange, draw, first, answer)
             return
-        if isinstance(error, Refused):
-            self._answer(exchange, draw, REFUSED, None)
-            return
-        self._answer(exchange, draw, SILENT, None)
-        if not isinstance(error, Unconfirmed):
+        if first:
+            kind = REFUSED if isinstance(error, Refused) else SILENT
+            self._answer(exchange, draw, kind, None)
+        if not isinstance(error, Refused | Unconfirmed):
             exchange.sender.failed(exchange.node, error)
 
     def _done(self, exchange: Exchange, draw: int, first: bool, answer: Any) -> None:

@@ -8,18 +8,22 @@ whatever becomes of the way in which plans are drawn.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 FORMAT = 1
+Count = Annotated[int, Meta(ge=1)]
+Whole = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class BadPlan(Exception):
     """A file is no plan, or one of another version; the text says what would be."""
 
 
-class Step(Struct, frozen=True, omit_defaults=True):
+class Step(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One thing that a client does, once its last one has been answered.
 
     `think_us` is how long it waits first. Conditions are on what it last saw of the key.
@@ -29,11 +33,11 @@ class Step(Struct, frozen=True, omit_defaults=True):
     client: int
     action: str  # one of workload.ACTIONS
     key: str
-    think_us: int
-    ttl_ms: int = 0
+    think_us: Whole
+    ttl_ms: Whole = 0
 
 
-class Fault(Struct, frozen=True, omit_defaults=True):
+class Fault(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One thing that goes wrong, or is put right again, at a time.
 
     `node` is whom it happens to, `amount` how much of it; see faults.FAULTS. With
@@ -42,14 +46,14 @@ class Fault(Struct, frozen=True, omit_defaults=True):
     """
 
     number: int
-    at_us: int
+    at_us: Whole
     kind: str
     node: int = -1
     amount: int = 0
     after_puts: int = 0
 
 
-class Anomaly(Struct, frozen=True, omit_defaults=True):
+class Anomaly(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What the network did to one message: the `message`-th of a task, to `node`."""
 
     task: int
@@ -59,41 +63,41 @@ class Anomaly(Struct, frozen=True, omit_defaults=True):
     amount_us: int = 0
 
 
-class Noise(Struct, frozen=True, omit_defaults=True):
+class Noise(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How often the network does what to a message: shares of all messages, 0 to 1."""
 
-    lose_request: float = 0.0
-    lose_reply: float = 0.0
-    delay_request: float = 0.0
-    delay_reply: float = 0.0
-    duplicate: float = 0.0
+    lose_request: Share = 0.0
+    lose_reply: Share = 0.0
+    delay_request: Share = 0.0
+    delay_reply: Share = 0.0
+    duplicate: Share = 0.0
 
 
-class Times(Struct, frozen=True, omit_defaults=True):
+class Times(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How long things take, in microseconds; pairs are from and to."""
 
     message: tuple[int, int] = (200, 2_000)
     flush: tuple[int, int] = (100, 1_500)  # until a change is durable
     patience: int = 50_000  # until an unanswered message counts as silence
     client: int = 2_000_000  # until a client gives up
-    upkeep: int = 500_000  # between two rounds of upkeep
+    upkeep: Count = 500_000  # between two rounds of upkeep
     restart: int = 20_000  # from the end of the process to its next start
     grace: int = 1_000_000  # that a tombstone is kept at least
 
 
-class Plan(Struct, frozen=True, omit_defaults=True):
+class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that a run follows from."""
 
-    seed: int
-    nodes: int
-    replication_factor: int
+    seed: Whole
+    nodes: Annotated[int, Meta(ge=1, le=100)]
+    replication_factor: Count
     steps: tuple[Step, ...]
     faults: tuple[Fault, ...] = ()
     noise: Noise = Noise()
     anomalies: tuple[Anomaly, ...] | None = None  # in place of `noise`
     times: Times = Times()
     protocol: str = "primary-backup"
-    min_in_sync: int = 1
+    min_in_sync: Count = 1
     copy_batch: int = 256  # keys, partitions or buckets in one message of a copy
     format: int = FORMAT
 
@@ -109,18 +113,25 @@ def save_plan(plan: Plan, path: Path) -> None:
     path.write_bytes(text + b"\n")
 
 
+class _Header(Struct):
+    """What a file says of itself, whatever else is in it."""
+
+    format: int = 1  # the first plans did not say
+
+
 def load_plan(path: Path) -> Plan:
     """Read a plan; BadPlan says why it is none."""
     try:
-        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+        text = path.read_bytes()
+        found = msgspec.json.decode(text, type=_Header).format
+        if found != FORMAT:
+            raise BadPlan(
+                f"{path} is a plan of format {found}, this program runs {FORMAT}"
+            )
+        return msgspec.json.decode(text, type=Plan)
     except OSError as error:
         raise BadPlan(f"cannot read {path}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadPlan(
             f"{path} is not a plan: {error}; one is written where a run is violated"
         ) from error
-    if plan.format != FORMAT:
-        raise BadPlan(
-            f"{path} is a plan of format {plan.format}, this program runs {FORMAT}"
-        )
-    return plan

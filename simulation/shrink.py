@@ -48,7 +48,8 @@ class Shrinker:
 
     def _size(self) -> int:
         plan = self.best.plan
-        return len(plan.faults) + len(plan.steps) + len(plan.anomalies or ())
+        parts = len(plan.faults) + len(plan.steps) + len(plan.anomalies or ())
+        return plan.nodes + parts
 
     def _write_anomalies_down(self) -> None:
         """What the network's noise did becomes a list, from which some can be taken."""

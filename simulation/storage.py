@@ -158,7 +158,9 @@ class SimulatedStorage(Storage):
         self._failed.clear()
         records = list(self.on_disk().records()) if kept else []
         self._take_new_disk()
-        if kept:
+        if not kept:
+            self.disk = OK  # another one
+        else:
             self.damage = f"node {self.node}'s disk was damaged"
             self._content.put_many(
                 record

@@ -185,17 +185,17 @@ def _draw_faults(
                     at = draw.choice(bursts) + int(draw.expovariate(1) * BURST_US)
                 found += _draw_fault(draw, family, nodes, at, span_us)
     found.sort()
-    traps = _stream(seed, "traps")
     return tuple(
-        Fault(number, at, kind, node, amount, _draw_trap(traps, kind))
+        Fault(number, at, kind, node, amount, _draw_trap(seed, kind, at))
         for number, (at, kind, node, amount) in enumerate(found, 1)
     )
 
 
-def _draw_trap(draw: Random, kind: str) -> int:
-    """How many Puts a fault waits for; it is drawn for each, so that none shifts."""
-    puts = draw.choice((0, 0, 0, 1, 2))
-    return puts if kind in TRAPPED else 0
+def _draw_trap(seed: int, kind: str, at: int) -> int:
+    """How many Puts a fault waits for, from a stream of its own: none shifts another."""
+    if kind not in TRAPPED:
+        return 0
+    return _stream(seed, f"trap {kind} {at}").choice((0, 0, 0, 1, 2))
 
 
 Drawn = list[tuple[int, str, int, int]]  # at, kind, node, amount

@@ -15,6 +15,7 @@ from simulation.workload import Client, Request
 
 HAPPENS, OPEN, IDLE, DOWN, PAUSED = "●", "│", " ", "×", "‖"
 LINES_MAX = 200
+CORE = "core"
 
 
 class Told(Trial):
@@ -31,7 +32,7 @@ class Told(Trial):
     @property
     def header(self) -> str:
         """The line above the others."""
-        clients = " ".join(client.name for client in self._shown())
+        clients = " ".join(self._shown())
         nodes = " ".join(f"n{node}" for node in self.world.machines)
         return f"{'ms':>10}  {clients}  {nodes}"
 
@@ -69,9 +70,10 @@ class Told(Trial):
             self._line(f"node {node}: {text} {what}{late}", f"n{node}")
 
     def _line(self, text: str, lane: str) -> None:
+        waiting = {c.name for c in self.clients if c.request is not None}
         clients = " ".join(
-            _mark(client.name, lane, OPEN if client.request is not None else IDLE)
-            for client in self._shown()
+            _mark(name, lane, OPEN if name in waiting else IDLE)
+            for name in self._shown()
         )
         nodes = " ".join(
             _mark(f"n{node}", lane, self._state(node)) for node in self.world.machines
@@ -80,8 +82,11 @@ class Told(Trial):
             f"{self.world.kernel.now / MS_US:>10.3f}  {clients}  {nodes}  {text}"
         )
 
-    def _shown(self) -> list[Client]:
-        return [client for client in self.clients if client.name.startswith("c")]
+    def _shown(self) -> list[str]:
+        """The lanes: the same from the first line to the last."""
+        return [f"c{n}" for n in sorted({step.client for step in self.plan.steps})] + [
+            CORE
+        ]
 
     def _state(self, node: int) -> str:
         machine = self.world.machines[node]

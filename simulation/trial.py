@@ -24,6 +24,7 @@ from checker.verdict import HOLDS, UNKNOWN, Verdict
 from checker.versions import convergence, versions
 from cluster.shard import DOWN
 from models import StoreError
+from protocols import PROTOCOLS
 from simulation.driver import Task, finished
 from simulation.faults import FAULTS
 from simulation.invariants import (
@@ -36,9 +37,10 @@ from simulation.invariants import (
     check_sources_agree,
 )
 from simulation.kernel import SECOND_US, OutOfEvents, bits
+from simulation.network import ANOMALIES
 from simulation.plan import Anomaly, Fault, Noise, Plan, Step
 from simulation.storage import OK
-from simulation.workload import READ, WRITE, Client
+from simulation.workload import ACTIONS, READ, WRITE, Client
 from simulation.world import World
 
 LIVENESS_US = 60 * SECOND_US  # for a core to serve, and for all to converge
@@ -348,7 +350,10 @@ def note_answers(exercised: Counter[str], operations: Iterable[Operation]) -> No
             if operation.value is not None:
                 unknown.add((operation.key, operation.value))
         elif operation.outcome == "failed":
-            exercised[NOT_HELD if operation.saw is not None else REFUSED] += 1
+            if operation.saw is None:
+                exercised[REFUSED] += 1
+            elif operation.action != READ:  # a look at a page of keys is no condition
+                exercised[NOT_HELD] += 1
     for operation in operations:
         if operation.action == READ and operation.value is not None:
             exercised[UNKNOWN_READ] += (operation.key, operation.value) in unknown
@@ -371,6 +376,32 @@ def judged(history: History) -> tuple[Violation | None, int]:
             if verdict.answer not in (HOLDS, UNKNOWN):
                 return Violation(verdict.property, verdict.why, verdict), undecided
     return None, undecided
+
+
+def wrong_with(plan: Plan) -> str | None:
+    """Why a plan cannot be run, in words; None: it can."""
+    times, anomalies = plan.times, plan.anomalies or ()
+    whom = {kind for kind, each in FAULTS.items() if "{node}" in each.words}
+    checks = {
+        "min_in_sync <= replication_factor <= nodes": (
+            plan.min_in_sync <= plan.replication_factor <= plan.nodes
+        ),
+        f"a protocol of {', '.join(PROTOCOLS)}": plan.protocol in PROTOCOLS,
+        f"actions of {', '.join(ACTIONS)}": all(
+            s.action in ACTIONS for s in plan.steps
+        ),
+        f"faults of {', '.join(FAULTS)}": all(f.kind in FAULTS for f in plan.faults),
+        f"anomalies of {', '.join(ANOMALIES)}": all(
+            a.kind in ANOMALIES and 0 <= a.node < plan.nodes for a in anomalies
+        ),
+        "faults of nodes that there are": all(
+            0 <= f.node < plan.nodes for f in plan.faults if f.kind in whom
+        ),
+        "times from the lower to the higher": all(
+            0 <= low <= high for low, high in (times.message, times.flush)
+        ),
+    }
+    return next((needed for needed, holds in checks.items() if not holds), None)
 
 
 def run(plan: Plan) -> Outcome:

@@ -42,7 +42,7 @@ WEAK = "weak"
 class Request:
     """One request under way."""
 
-    __slots__ = ("action", "began", "condition", "is_open", "step", "ttl", "value")
+    __slots__ = ("action", "began", "condition", "is_open", "step", "value")
 
     def __init__(self, step: Step, began: int) -> None:
         self.step = step
@@ -54,7 +54,7 @@ class Request:
 
 
 class Client:
-    """One client. `operations` is what it was told; `failed` the values that never were."""
+    """One client. `operations` is what it asked and was told."""
 
     def __init__(self, world: World, name: str, steps: Iterable[Step]) -> None:
         self.name = name
@@ -158,6 +158,8 @@ class Client:
     # --- What it is told ---------------------------------------------------------------
 
     def _told(self, request: Request, outcome: Any, error: Exception | None) -> None:
+        if error is not None and not isinstance(error, StoreError):
+            raise error
         if not request.is_open:
             return
         if error is not None:
@@ -175,7 +177,7 @@ class Client:
             self._told_page(request, outcome)
         self._next()
 
-    def _told_error(self, request: Request, error: Exception) -> None:
+    def _told_error(self, request: Request, error: StoreError) -> None:
         version = None
         saw: State | None = None
         if isinstance(error, KeyNotFound):
@@ -187,8 +189,6 @@ class Client:
         elif isinstance(error, VersionMismatch):
             version = error.extra.get("version")
             saw = ABSENT if version is None else PRESENT
-        elif not isinstance(error, StoreError):
-            raise error
         elif not error.definite:
             self._note(request, "unknown", request.value)
             return
@@ -231,7 +231,9 @@ class Client:
     ) -> None:
         step = request.step
         if self.watch is not None:
-            self.watch(self, request, f"is told {outcome}{_found(request, value)}")
+            self.watch(
+                self, request, f"is told {outcome}{_found(request, outcome, value)}"
+            )
         ended = None if outcome == "unknown" else self._world.kernel.now
         if step.action == LIST:
             return
@@ -240,7 +242,10 @@ class Client:
                       value, request.condition, saw, version,
                       WEAK if step.action in (READ_ONE, WRITE_ONE) else "")
         )  # fmt: skip
-        if step.ttl_ms and outcome != "failed":  # it may expire at any time after
+        is_write = request.action == WRITE
+        if (
+            step.ttl_ms and is_write and outcome != "failed"
+        ):  # it may expire at any time after
             self.operations.append(
                 Operation(f"{self.name}'s ttl", step.key, DELETE, request.began, None,
                           "unknown", None, State("is", value))
@@ -265,7 +270,7 @@ def _words(request: Request) -> str:
     return text
 
 
-def _found(request: Request, value: str | None) -> str:
-    if request.action != READ:
+def _found(request: Request, outcome: str, value: str | None) -> str:
+    if request.action != READ or outcome != "ok":
         return f" ({request.step.action} {request.step.key})"
     return f" ({request.step.key} is {value if value is not None else 'absent'})"

@@ -6,9 +6,9 @@ simulated storage, clock and driver. What the machines keep outlives it.
 
     world = World(plan)
     world.boot()
-    world.settle()
+    world.kernel.run(SECOND_US, lambda: world.is_serving)
     task = world.manager.write("key", 1)
-    world.kernel.run(SECOND_US, finished(task))
+    world.kernel.run(2 * SECOND_US, finished(task))
 """
 
 from __future__ import annotations

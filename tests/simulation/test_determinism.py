@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from simulation.plan import Noise, load_plan, save_plan
@@ -12,27 +13,32 @@ from simulation.swarm import Mix, draw_plan
 from simulation.trial import run
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS = range(25)
+FEW, MORE = range(8), range(40)
+SEEDS = pytest.mark.parametrize(
+    "seeds", [FEW, pytest.param(MORE, marks=pytest.mark.slow)], ids=len
+)
 PROGRAM = """
 from simulation.swarm import draw_plan
 from simulation.trial import run
-for seed in range(25):
+for seed in range(40):
     outcome = run(draw_plan(seed))
     print(outcome.trace_hash, outcome.events, outcome.virtual_us, len(outcome.history.operations))
 """
 
 
-def hashes(seeds=SEEDS):
+def hashes(seeds):
     return [run(draw_plan(seed)).trace_hash for seed in seeds]
 
 
-def test_twice_in_one_process_gives_the_same_trace():
-    first = hashes()
+@SEEDS
+def test_twice_in_one_process_gives_the_same_trace(seeds):
+    first = hashes(seeds)
 
-    assert hashes(reversed(SEEDS)) == first[::-1]  # nothing is left of an earlier run
+    assert hashes(reversed(seeds)) == first[::-1]  # nothing is left of an earlier run
     assert len(set(first)) == len(first)
 
 
+@pytest.mark.slow
 def test_two_processes_that_hash_strings_differently_give_the_same_trace():
     lines = []
     for hash_seed in ("0", "4242"):
@@ -47,11 +53,12 @@ def test_two_processes_that_hash_strings_differently_give_the_same_trace():
         lines.append(answer.stdout.splitlines())
 
     assert lines[0] == lines[1]
-    assert [line.split()[0] for line in lines[0]] == hashes()
+    assert [line.split()[0] for line in lines[0]] == hashes(MORE)
 
 
-def test_a_plan_that_was_saved_and_loaded_runs_exactly(tmp_path):
-    for seed in SEEDS:
+@SEEDS
+def test_a_plan_that_was_saved_and_loaded_runs_exactly(tmp_path, seeds):
+    for seed in seeds:
         plan = draw_plan(seed)
         save_plan(plan, tmp_path / "plan.json")
 
@@ -61,19 +68,20 @@ def test_a_plan_that_was_saved_and_loaded_runs_exactly(tmp_path):
         assert run(loaded).trace_hash == run(plan).trace_hash
 
 
-def test_noise_written_down_as_anomalies_is_the_same_run():
+@SEEDS
+def test_noise_written_down_as_anomalies_is_the_same_run(seeds):
     noisy = 0
-    for seed in SEEDS:
+    for seed in seeds:
         outcome = run(draw_plan(seed))
         written = replace(outcome.plan, noise=Noise(), anomalies=outcome.anomalies)
 
         assert run(written).trace_hash == outcome.trace_hash
         noisy += bool(outcome.anomalies)
-    assert noisy > 5
+    assert noisy > len(seeds) / 5
 
 
 def test_one_family_more_leaves_the_faults_of_the_others_alone():
-    for seed in SEEDS:
+    for seed in MORE:
         some = draw_plan(seed, Mix(families=("crash", "cut")))
         more = draw_plan(seed, Mix(families=("crash", "cut", "kill", "disk")))
 

@@ -38,6 +38,7 @@ def test_no_fresh_seed_of_many_violates_anything_and_all_is_exercised():
     assert missed <= rare, f"seeds from {FRESH + 60} on never exercised {missed}"
 
 
+@pytest.mark.slow
 def test_several_workers_find_what_one_finds():
     one = Search(Mix(), 0, 60, None).run(workers=1)
     two = Search(Mix(), 0, 60, None).run(workers=2)
@@ -52,13 +53,13 @@ def test_several_workers_find_what_one_finds():
 
 
 def test_a_fault_that_was_not_asked_for_does_not_happen():
-    tally = run_seeds(range(40), Mix(families=("crash",)))
+    tally = run_seeds(range(15), Mix(families=("crash",)))
 
     assert set(tally.injected) == {"crash", "restart"}
 
 
 def test_without_faults_everything_is_served():
-    tally = run_seeds(range(40), Mix(families=()))
+    tally = run_seeds(range(15), Mix(families=()))
 
     check(tally)
     assert not tally.injected
