@@ -41,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
         return _refuse(f"{options.file}: not UTF-8 text ({error.reason})")
     except OSError as error:
         return _refuse(f"cannot read {options.file}: {error.strerror or error}")
+    if not history.operations:
+        return _refuse(f"{options.file}: there is no operation in it to judge")
     verdicts = judge(history, options.budget)
     if options.json:
         document = {"answer": overall(verdicts), "verdicts": verdicts}
@@ -118,17 +120,16 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(f"not positive: {text}")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text}")
+    return int(text)
 
 
 def _read(name: str) -> History:
     if name == "-":
         return read_history(sys.stdin)
     stream: TextIO
-    with open(name, encoding="utf-8") as stream:
+    with open(name, encoding="utf-8-sig") as stream:
         return read_history(stream)
 
 

@@ -15,12 +15,17 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
+def end_with(parent: int) -> bool:
+    """Let this process end when its parent does; False if that has happened already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == parent
+
+
 def main(arguments: list[str]) -> int:
     """Ask for the signal, make sure that it is not too late to ask, and become it."""
     parent, *command = arguments
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
+    if not end_with(int(parent)):
         return 1
     try:
         os.execvp(command[0], command)

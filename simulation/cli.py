@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     """Run what was asked for; returns the exit status."""
     console = Console()
     try:
-        chosen = parser().parse_args(argv)
+        chosen = _parsed(argv)
         mix = _mix_of(chosen)
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)
@@ -64,9 +64,13 @@ def main(argv: Sequence[str]) -> int:
         console.print(f"run.py simulate: {error}", markup=False, soft_wrap=True)
         return 2
     except OSError as error:
-        console.print(f"run.py simulate: cannot write: {error}", markup=False)
+        console.print(
+            f"run.py simulate: cannot write {error.filename}: {error.strerror}",
+            markup=False,
+            soft_wrap=True,
+        )
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # in the middle of one seed
         console.print("Unknown: stopped before the end.")
         return 2
 
@@ -100,8 +104,19 @@ def _many(console: Console, mix: Mix, chosen: argparse.Namespace) -> int:
             progress.update(bar, completed=tally.seeds, rates=rates)
 
         search = Search(mix, first, seeds, seconds, told)
-        tally = search.run(chosen.workers)
-    return _report(console, tally, time.monotonic() - began, mix, chosen)
+        is_whole = True
+        try:
+            search.run(chosen.workers)
+        except KeyboardInterrupt:
+            is_whole = False
+    if not search.tally.seeds:
+        raise KeyboardInterrupt
+    spent = time.monotonic() - began
+    status = _report(console, search.tally, spent, mix, chosen)
+    if is_whole or status == 1:
+        return status
+    console.print("Unknown: stopped before the end.")
+    return 2
 
 
 def _report(
@@ -112,15 +127,15 @@ def _report(
     chosen: argparse.Namespace,
 ) -> int:
     console.print(summary_of(tally, seconds), highlight=False, soft_wrap=True)
+    if tally.failures:
+        seed = min(failure.seed for failure in tally.failures)
+        console.print(f"Seed {seed} violates a property.\n", style="bold red")
+        return _explain(console, run(draw_plan(seed, mix)), chosen)
     families = frozenset(mix.families) if mix.families is not None else None
     for table in tables_of(tally, families, console.width):
         console.print(table)
-    if tally.failures:
-        seed = min(failure.seed for failure in tally.failures)
-        console.print(f"Seed {seed} violates a property.", style="bold red")
-        return _explain(console, run(draw_plan(seed, mix)), chosen)
     missed = never(tally)
-    if missed and tally.seeds >= GOALS_FROM:
+    if missed and tally.seeds >= GOALS_FROM and families is None:
         console.print(f"Never exercised: {', '.join(missed)}.", style="yellow")
     if tally.undecided:
         console.print(
@@ -150,8 +165,8 @@ def _one(console: Console, plan: Plan, chosen: argparse.Namespace) -> int:
         return 2
     console.print(
         f"Nothing violated: {outcome.operations} operations, "
-        f"{outcome.answered} acknowledged, {sum(outcome.injected.values())} faults in "
-        f"{outcome.virtual_us / 1e6:.1f} s of virtual time.",
+        f"{outcome.answered} acknowledged, {sum(outcome.injected.values())} faults and "
+        f"anomalies happened in {outcome.virtual_us / 1e6:.1f} s of virtual time.",
         highlight=False,
         soft_wrap=True,
     )
@@ -177,6 +192,23 @@ def _explain(console: Console, outcome: Outcome, chosen: argparse.Namespace) -> 
         soft_wrap=True,
     )
     return 1
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments; a flag that another one leaves without meaning is refused."""
+    made = parser()
+    chosen = made.parse_args(argv)
+    one = chosen.seed is not None or chosen.replay is not None
+    if chosen.history is not None and not one:
+        made.error("--history needs --seed or --replay")
+    if one and (chosen.first is not None or chosen.minutes is not None):
+        made.error("--first and --minutes are for many seeds, not for one")
+    drawn = (chosen.nodes, chosen.faults, chosen.protocol)
+    if chosen.replay is not None and any(each is not None for each in drawn):
+        made.error("a plan says itself what is in it: --replay goes alone")
+    if chosen.faults is not None and "none" in chosen.faults and len(chosen.faults) > 1:
+        made.error("--faults none goes alone")
+    return chosen
 
 
 def parser() -> argparse.ArgumentParser:
@@ -205,7 +237,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--first", type=_seed, metavar="S", help="the first of the seeds (fresh ones)"
     )
-    made.add_argument("--protocol", choices=tuple(PROTOCOLS), default="primary-backup")
+    made.add_argument(
+        "--protocol", choices=tuple(PROTOCOLS), help=f"which one ({Mix().protocol})"
+    )
     made.add_argument(
         "--nodes",
         type=_nodes,
@@ -246,7 +280,8 @@ def _mix_of(chosen: argparse.Namespace) -> Mix:
     families: tuple[str, ...] | None = None
     if chosen.faults is not None:
         families = tuple(name for name in chosen.faults if name != "none")
-    return Mix(chosen.protocol, chosen.nodes, families, chosen.scale)
+    protocol = chosen.protocol or Mix().protocol
+    return Mix(protocol, chosen.nodes, families, chosen.scale)
 
 
 def _seed(text: str) -> int:

@@ -43,10 +43,8 @@ def tables_of(
             for kind, count in faults.items()
             if count or _family_of(kind) in families
         }
-    return [
-        _table("faults injected", faults, 3),
-        _table("exercised", reached(tally.exercised), max(1, width // 55)),
-    ]
+    exercised = _table("exercised", reached(tally.exercised), max(1, width // 55))
+    return [_table("faults injected", faults, 3), exercised] if faults else [exercised]
 
 
 def never(tally: Tally) -> list[str]:
@@ -100,11 +98,14 @@ class Explanation:
         verdict = violation.verdict
         key = verdict.key if verdict is not None else None
         plan = self.smallest.plan
-        size = f"{_size(self.first.plan, self.first)} shrunk to {_size(plan, self.smallest)}"
+        size = _size(plan, self.smallest)
+        if self.runs:
+            before = _size(self.first.plan, self.first)
+            size = f"{before} shrunk to {size} in {self.runs} runs"
         return (
             f"Violated: {violation.what}\n  {violation.why}\n\n"
             f"{plan.nodes} nodes, replication factor {plan.replication_factor}, "
-            f"min_in_sync {plan.min_in_sync}; {size} in {self.runs} runs\n\n"
+            f"min_in_sync {plan.min_in_sync}; {size}\n\n"
             f"{told(plan, key)}"
         )
 
@@ -127,4 +128,11 @@ def save_history(outcome: Outcome, path: Path) -> None:
 
 def _size(plan: Plan, outcome: Outcome) -> str:
     anomalies = plan.anomalies if plan.anomalies is not None else outcome.anomalies
-    return f"{len(plan.steps)} requests, {len(plan.faults)} faults, {len(anomalies)} anomalies"
+    return ", ".join(
+        f"{len(parts)} {word if len(parts) == 1 else plural}"
+        for parts, word, plural in (
+            (plan.steps, "request", "requests"),
+            (plan.faults, "fault", "faults"),
+            (anomalies, "anomaly", "anomalies"),
+        )
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +15,7 @@ from itertools import count, islice
 
 from msgspec import Struct, field
 
+from processes.leash import end_with
 from simulation.swarm import Mix, draw_plan
 from simulation.trial import Violation, run
 
@@ -128,8 +131,13 @@ class Search:
                     break
             return self.tally
         context = multiprocessing.get_context("spawn")  # no thread of ours is copied
-        with ProcessPoolExecutor(workers, context) as pool:
-            self._run_in(pool, chunks, workers, ends)
+        parent = (os.getpid(),)
+        with ProcessPoolExecutor(workers, context, _begin_worker, parent) as pool:
+            try:
+                self._run_in(pool, chunks, workers, ends)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
         return self.tally
 
     def _run_in(
@@ -146,7 +154,8 @@ class Search:
                 chunk = next(chunks, None)
                 if chunk is None:
                     break
-                running.add(pool.submit(run_seeds, chunk, self._mix))
+                with _kept_from_workers(signal.SIGINT):
+                    running.add(pool.submit(run_seeds, chunk, self._mix))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -159,3 +168,19 @@ class Search:
         self.tally.add(tally)
         self._told(self.tally)
         return not tally.failures and (ends is None or time.monotonic() < ends)
+
+
+def _begin_worker(parent: int) -> None:
+    """A worker does not outlive whoever it works for."""
+    if not end_with(parent):
+        os._exit(1)
+
+
+@contextmanager
+def _kept_from_workers(number: signal.Signals) -> Iterator[None]:
+    """A process that is started meanwhile never hears of this signal: Ctrl-C is ours."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from random import Random
-from typing import Any
 
 from msgspec import Struct
 
@@ -209,14 +208,13 @@ def _draw_fault(draw: Random, family: str, nodes: int, at: int, span_us: int) ->
         return [(at, "fail", node, 0), *_again(draw, "recover", node, later)]
     if family == "wipe":
         return [(at, "wipe", node, 0), *_again(draw, "recover", node, later)]
-    pairs: dict[str, tuple[str, str, Any]] = {
-        "crash": ("crash", "restart", 0),
-        "pause": ("pause", "resume", 0),
-        "cut": ("isolate", "reconnect", draw.choice((1, 2, 3, 3))),
-    }
+    pairs = {"crash": ("crash", "restart"), "pause": ("pause", "resume")}
     if family in pairs:
-        first, second, amount = pairs[family]
-        return [(at, first, node, amount), (later, second, node, 0)]
+        first, second = pairs[family]
+        return [(at, first, node, 0), (later, second, node, 0)]
+    if family == "cut":
+        ways = draw.choice((1, 2, 3, 3))
+        return [(at, "isolate", node, ways), (later, "reconnect", node, 0)]
     if family == "disk":
         kind = draw.choice(("disk full", "disk fails", "flush fails"))
         mended = [

@@ -88,7 +88,7 @@ class Client:
     def give_up(self) -> None:
         """Whatever it waits for has died, or takes too long: nobody knows."""
         request = self.request
-        if request is not None:
+        if request is not None and request.is_open:
             self._note(request, "unknown", request.value)
             self._next()
 
@@ -230,6 +230,7 @@ class Client:
         version: str | None = None,
     ) -> None:
         step = request.step
+        request.is_open = False
         if self.watch is not None:
             self.watch(
                 self, request, f"is told {outcome}{_found(request, outcome, value)}"
