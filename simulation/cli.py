@@ -241,10 +241,7 @@ def parser() -> argparse.ArgumentParser:
         "--protocol", choices=tuple(PROTOCOLS), help=f"which one ({Mix().protocol})"
     )
     made.add_argument(
-        "--nodes",
-        type=_nodes,
-        metavar="N",
-        help="so many nodes (each seed draws 1 to 5)",
+        "--nodes", type=_nodes, metavar="N", help="so many (each seed draws 1 to 5)"
     )
     made.add_argument(
         "--faults",
@@ -254,11 +251,7 @@ def parser() -> argparse.ArgumentParser:
         help="only these kinds, or none (all; each seed draws some of them)",
     )
     made.add_argument(
-        "--scale",
-        type=_scale,
-        default=1.0,
-        metavar="X",
-        help="of each seed's requests (1)",
+        "--scale", type=_scale, default=1.0, metavar="X", help="of the requests (1)"
     )
     made.add_argument(
         "--workers",
