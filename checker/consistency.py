@@ -1,8 +1,8 @@
 """Weaker properties than linearizability, each by a name of its own.
 
-Every linearizable history has all of them but convergence, which is about the replicas
-at the end. A violation is only ever stated where no order of the operations could
-explain it. Weak operations are judged by `written_only` and measured by `stale_reads`.
+Every linearizable history without weak operations has all of them. A violation is only
+ever stated where no order of the operations could explain it. Weak operations
+are judged by `written_only` and measured by `stale_reads`.
 Session guarantees: Terry et al. 1994; staleness as versions behind: Golab, Li & Shah,
 PODC 2011.
 """

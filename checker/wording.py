@@ -55,6 +55,8 @@ def deed_in_words(operation: Operation) -> str:
             if operation.saw is None
             else f", told it is {state_in_words(operation.saw)}"
         )
+        if operation.action == "read" and operation.saw is not None:
+            return f"saw that it is {state_in_words(operation.saw)}"
         return f"failed to {tried}{told}"
     return f"perhaps {done}"
 

@@ -24,6 +24,7 @@ from models import (
     ReplicaInfo,
     Scan,
     Unavailable,
+    Uncertain,
     key_token,
 )
 
@@ -42,10 +43,6 @@ def list_keys(
     Unavailable if some shard cannot be read: a page is never silently partial. Each key
     was there, or was not, at some moment while its page was made; a page is no snapshot.
     """
-    for shard in cluster.shards.values():
-        for key in sorted(shard.unsettled):
-            if key.startswith(prefix):
-                yield Exclusive(key, settle(key))
     found: list[KeyInfo] = []
     cursor: str | None = after
     while cursor is not None and len(found) <= limit:
@@ -70,14 +67,16 @@ def _scan(
     write that only some of them have may still come to nothing, so that key is read
     again under its lock.
     """
-    asked = sorted({n for shard in cluster.shards.values() for n in shard.sources})
-    answers: Answers = yield Ask(tuple(asked), Scan(prefix, after, limit))
+    asked = {replicas: shard.sources for replicas, shard in cluster.shards.items()}
+    unsettled = set().union(*(s.unsettled for s in cluster.shards.values()))
+    nodes = tuple(sorted({node for sources in asked.values() for node in sources}))
+    answers: Answers = yield Ask(nodes, Scan(prefix, after, limit))
     pages = {
         node: {record.key: record for record in page}
         for node, page in answers.answered.items()
     }
-    for shard in cluster.shards.values():
-        if not any(node in pages for node in shard.sources):
+    for replicas, shard in cluster.shards.items():
+        if not any(n in pages and n in shard.sources for n in asked[replicas]):
             raise Unavailable(cluster.explain(shard))
     full = [max(page) for page in pages.values() if len(page) == limit]
     complete_to = min(full, default=None)
@@ -85,10 +84,17 @@ def _scan(
     for key in sorted({key for page in pages.values() for key in page}):
         if complete_to is not None and key > complete_to:
             break
-        sources = cluster.shard(key).sources
-        held = [pages[node].get(key) for node in sources if node in pages]
+        shard = cluster.shard(key)
+        held = [pages[node].get(key) for node in shard.in_sync if node in pages]
         record = held[0] if held else None
-        if len(held) < max(1, len(sources)) or any(each != record for each in held):
+        if (
+            key in unsettled
+            or key in shard.unsettled
+            or not shard.writable  # a member is down, or that it left is not saved
+            or shard.sources is not asked[shard.replicas]
+            or len(held) < len(shard.in_sync)
+            or any(each != record for each in held)
+        ):
             record = yield Exclusive(key, _read(cluster, key, settle))
         if record is not None:
             found.append(record)
@@ -101,7 +107,10 @@ def _read(
     """The record of a key that nobody writes just now."""
     shard = cluster.shard(key)
     if key in shard.unsettled:
-        yield from settle(key)
+        try:
+            yield from settle(key)
+        except Uncertain as error:
+            raise Unavailable(cluster.explain(shard)) from error
     for source in shard.sources:
         answers: Answers = yield Ask((source,), Get(key))
         if answers.answered and source in shard.sources:  # not wiped meanwhile

@@ -11,6 +11,7 @@ import secrets
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from datetime import datetime
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from simulation.report import (
     summary_of,
     tables_of,
 )
-from simulation.search import Search, Tally
+from simulation.search import Search, SeedFailed, Tally
 from simulation.swarm import ALL_FAMILIES, Mix, draw_plan
 from simulation.trial import Outcome, run, wrong_with
 
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
             if chosen.seed is not None:
                 return _one(console, draw_plan(chosen.seed, mix), chosen)
             return _many(console, mix, chosen)
-    except BadPlan as error:
+    except (BadPlan, SeedFailed, BrokenProcessPool) as error:
         console.print(f"run.py simulate: {error}", markup=False, soft_wrap=True)
         return 2
     except OSError as error:

@@ -35,7 +35,7 @@ GOALS: dict[str, tuple[str, ...]] = {
     "storage replaced": ("event storage_replaced",),
     "commit cut off in its middle": ("a commit was cut off in its middle",),
     "tombstone purged": ("event purged",),
-    "expired value buried": ("event expired", "expire"),
+    "expired value buried": ("event expired",),
     "differing copies settled": ("agree",),
     "unknown write settled by upkeep": ("settle_if_unsettled",),
     "write of unknown outcome": (trial.UNKNOWN_WRITE,),

@@ -133,6 +133,18 @@ def check_purge(world: World, purge: Purge) -> None:
                 )
 
 
+def check_expired(world: World) -> None:
+    """After a round of upkeep no replica that may serve holds what has expired."""
+    cluster = world.manager.cluster
+    now_ms = cluster.now_ms()
+    for key in world.plan.keys:
+        for node in cluster.shard(key).sources:
+            record = world.storages[node].get(key)
+            assert record is None or not 0 < record.expires_at_ms <= now_ms, (
+                f"node {node} still holds a value that has expired (key={key})"
+            )
+
+
 def check_sources_agree(world: World) -> None:
     """With nothing under way, replicas that may serve hold the same of a settled key."""
     cluster = world.manager.cluster

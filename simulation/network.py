@@ -110,7 +110,7 @@ class Network:
         self.exercised: Counter[str] = Counter()
         self.purged: Callable[[Purge], None] = lambda purge: None
         self.watch: Callable[[str, Exchange], None] | None = None
-        self._traps: list[tuple[int, Callable[[], None]]] = []
+        self._traps: list[tuple[int, Callable[[NodeId], None]]] = []
         self._kernel = kernel
         self._machines = machines
         self._times = times
@@ -136,16 +136,16 @@ class Network:
         self.set_noise(Noise())
         self._written = {(a.task, a.message, a.node): a for a in anomalies}
 
-    def trap(self, puts: int, action: Callable[[], None]) -> None:
-        """Do something as soon as so many Puts more have reached a node."""
+    def trap(self, puts: int, action: Callable[[NodeId], None]) -> None:
+        """Do something to the node that is the so-manieth to be reached by a Put."""
         self._traps.append((puts, action))
 
-    def _spring_traps(self) -> None:
+    def _spring_traps(self, node: NodeId) -> None:
         traps = [(puts - 1, action) for puts, action in self._traps]
         self._traps = [(puts, action) for puts, action in traps if puts]
         for puts, action in traps:
             if not puts:
-                self._kernel.after(0, action)
+                self._kernel.after(0, action, node)
 
     def send(self, exchange: Exchange) -> None:
         """Send a message. `reply` of the exchange may be called later, once or never."""
@@ -219,7 +219,7 @@ class Network:
             if type(exchange.payload) is Purge:
                 self.purged(exchange.payload)
             elif self._traps and type(exchange.payload) is Put:
-                self._spring_traps()
+                self._spring_traps(exchange.node)
             if isinstance(answer, Commit):
                 answer.then(partial(self._durable, exchange, draw, first))
             else:

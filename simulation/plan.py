@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 FORMAT = 1
+REACHED = -2
 Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -42,7 +43,8 @@ class Fault(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True)
 
     `node` is whom it happens to, `amount` how much of it; see faults.FAULTS. With
     `after_puts` it waits for that many Puts to reach a node from then on, and happens
-    before they are durable: when it hurts most.
+    before they are durable: when it hurts most. Node REACHED is the one that the Put
+    reached for which a fault waited last.
     """
 
     number: int
@@ -50,7 +52,7 @@ class Fault(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True)
     kind: str
     node: int = -1
     amount: int = 0
-    after_puts: int = 0
+    after_puts: Whole = 0
 
 
 class Anomaly(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

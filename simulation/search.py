@@ -23,6 +23,10 @@ COLLECT_EVERY = 10  # seeds: a few megabytes each
 CHUNK = 25  # seeds in one message to a worker
 
 
+class SeedFailed(Exception):
+    """A run could not be drawn or judged: neither does it hold, nor is it violated."""
+
+
 class Failure(Struct, frozen=True):
     """A seed whose run violates something."""
 
@@ -85,7 +89,10 @@ def _run_seeds(seeds: Iterable[int], mix: Mix, collect: Callable[[], object]) ->
     for seed in seeds:
         if tally.seeds % COLLECT_EVERY == 0:
             collect()
-        outcome = run(draw_plan(seed, mix))
+        try:
+            outcome = run(draw_plan(seed, mix))
+        except Exception as error:
+            raise SeedFailed(f"seed {seed}: {type(error).__name__}: {error}") from error
         tally.seeds += 1
         tally.operations += outcome.operations
         tally.answered += outcome.answered

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from simulation.faults import FAMILIES, NOISE
 from simulation.kernel import MS_US, SECOND_US
-from simulation.plan import Fault, Noise, Plan, Step, Times
+from simulation.plan import REACHED, Fault, Noise, Plan, Step, Times
 from simulation.workload import (
     CREATE,
     DELETE,
@@ -44,6 +44,7 @@ SHARE_OF_SEEDS = {  # in which a family of fault takes part
     NOISE: 0.6,
 }
 TRAPPED = {"kill", "kill manager", "crash", "fail", "wipe", "lose disk", "isolate"}
+REACHING = {"operator", "wipe", "crash", "cut"}  # may choose whom a Put has reached
 BURST_US = 20_000  # how far apart the faults of a burst are
 ALL_FAMILIES = (*FAMILIES, NOISE)
 
@@ -157,7 +158,9 @@ def _draw_weights(draw: Random) -> dict[str, float]:
         (LIST, 0.3),
     ):  # fmt: skip
         if draw.random() < 0.6:
-            weights[action] = usual * draw.choice((0.3, 1, 3))
+            weights[action] = usual * draw.choice(
+                (0.3, 1, 3) if action != LIST else (1, 10)
+            )
     if draw.random() < 0.15:
         weights[WRITE_ONE] = weights[READ_ONE] = 1.0
     return weights
@@ -185,16 +188,17 @@ def _draw_faults(
                 found += _draw_fault(draw, family, nodes, at, span_us)
     found.sort()
     return tuple(
-        Fault(number, at, kind, node, amount, _draw_trap(seed, kind, at))
+        Fault(number, at, kind, node, amount, _draw_trap(seed, kind, at, node))
         for number, (at, kind, node, amount) in enumerate(found, 1)
     )
 
 
-def _draw_trap(seed: int, kind: str, at: int) -> int:
+def _draw_trap(seed: int, kind: str, at: int, node: int) -> int:
     """How many Puts a fault waits for, from a stream of its own: none shifts another."""
     if kind not in TRAPPED:
         return 0
-    return _stream(seed, f"trap {kind} {at}").choice((0, 0, 0, 1, 2))
+    puts = (1, 1, 2) if node == REACHED else (0, 0, 0, 1, 2)
+    return _stream(seed, f"trap {kind} {at}").choice(puts)
 
 
 Drawn = list[tuple[int, str, int, int]]  # at, kind, node, amount
@@ -203,6 +207,8 @@ Drawn = list[tuple[int, str, int, int]]  # at, kind, node, amount
 def _draw_fault(draw: Random, family: str, nodes: int, at: int, span_us: int) -> Drawn:
     """One fault, and what puts it right."""
     node = draw.randrange(nodes)
+    if draw.random() < 0.25 and family in REACHING:
+        node = REACHED
     later = at + int(draw.expovariate(1) * draw.choice((2_000, 20_000, span_us / 8)))
     if family == "operator":
         return [(at, "fail", node, 0), *_again(draw, "recover", node, later)]
@@ -225,11 +231,9 @@ def _draw_fault(draw: Random, family: str, nodes: int, at: int, span_us: int) ->
     if family == "clock":
         amount = draw.choice((-3_600_000, -5_000, -50, 50, 5_000, 3_600_000))
         return [(at, "clock", node, amount)]
-    kinds = {
-        "kill": ("kill", "kill manager"),
-        "lose": ("lose disk",),
-        "stop": ("stop",),
-    }
+    if family == "lose":
+        return [(at, "lose disk", node, draw.choice((0, 0, 50, 90)))]
+    kinds = {"kill": ("kill", "kill manager"), "stop": ("stop",)}
     return [(at, draw.choice(kinds[family]), node, 0)]
 
 

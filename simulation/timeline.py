@@ -49,13 +49,13 @@ class Told(Trial):
         client.watch = self._client_did
         return client
 
-    def _happen(self, fault: Fault, is_due: bool = False) -> None:
-        before = sum(self.injected.values())
-        super()._happen(fault, is_due)
-        if sum(self.injected.values()) > before:
-            words = FAULTS[fault.kind].words
-            text = words.format(node=fault.node, amount=fault.amount)
-            self._line(text, f"n{fault.node}" if "{node}" in words else "")
+    def _strike(self, fault: Fault) -> bool:
+        if not super()._strike(fault):
+            return False
+        words = FAULTS[fault.kind].words
+        text = words.format(node=fault.node, amount=fault.amount)
+        self._line(text, f"n{fault.node}" if "{node}" in words else "")
+        return True
 
     def _client_did(self, client: Client, request: Request, what: str) -> None:
         key = request.step.key

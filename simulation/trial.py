@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from checker.consistency import written_only
 from checker.history import History, Operation, Replica
@@ -23,13 +24,14 @@ from checker.linearizability import check_key
 from checker.verdict import HOLDS, UNKNOWN, Verdict
 from checker.versions import convergence, versions
 from cluster.shard import DOWN
-from models import StoreError
+from models import NodeId, StoreError
 from protocols import PROTOCOLS
 from simulation.driver import Task, finished
 from simulation.faults import FAULTS
 from simulation.invariants import (
     check_acknowledged,
     check_converged,
+    check_expired,
     check_nodes_up,
     check_one_value_a_version,
     check_purge,
@@ -38,7 +40,7 @@ from simulation.invariants import (
 )
 from simulation.kernel import SECOND_US, OutOfEvents, bits
 from simulation.network import ANOMALIES
-from simulation.plan import Anomaly, Fault, Noise, Plan, Step
+from simulation.plan import REACHED, Anomaly, Fault, Noise, Plan, Step
 from simulation.storage import OK
 from simulation.workload import ACTIONS, READ, WRITE, Client
 from simulation.world import World
@@ -49,6 +51,7 @@ UNKNOWN_READ = "a write of unknown outcome was read"
 NOT_HELD = "a condition did not hold"
 REFUSED = "a request was refused, and nothing was done"
 QUIET_US = 5 * SECOND_US  # for what is under way to end once nothing goes wrong
+LONGEST_TTL_MS = 60_000  # whatever had one has expired by then
 CORE = 1 << 47  # numbers of the tasks of the liveness phase
 LOOKS = 1 << 30  # and of the last looks: they are values too
 
@@ -92,6 +95,7 @@ class Trial:
         self.world.network.purged = partial(check_purge, self.world)
         self.injected: Counter[str] = Counter()
         self.clients: list[Client] = []
+        self._reached = 0  # by the last Put that a fault waited for
         self._is_safe = False  # nothing goes wrong any more
         for number in sorted({step.client for step in plan.steps}):
             steps = [step for step in plan.steps if step.client == number]
@@ -147,12 +151,20 @@ class Trial:
         if self._is_safe:
             return
         if fault.after_puts and not is_due:
-            world.network.trap(fault.after_puts, partial(self._happen, fault, True))
+            world.network.trap(fault.after_puts, partial(self._spring, fault))
             return
-        if not FAULTS[fault.kind].happen(world, fault):
-            return
-        world.kernel.note(-2, fault.number)
-        self.injected[fault.kind] += 1
+        if fault.node == REACHED:
+            fault = replace(fault, node=self._reached)
+        if self._strike(fault):
+            world.kernel.note(-2, fault.number)
+            self.injected[fault.kind] += 1
+
+    def _spring(self, fault: Fault, node: NodeId) -> None:
+        self._reached = node
+        self._happen(fault, True)
+
+    def _strike(self, fault: Fault) -> bool:
+        return FAULTS[fault.kind].happen(self.world, fault)
 
     def _process_died(self) -> None:
         for client in self.clients:
@@ -174,7 +186,9 @@ class Trial:
         for node in sorted(core):
             if world.manager.cluster.status[node] == DOWN:
                 self._do(world.manager.change.recover(node), CORE | 256 | node)
+        world.wall_offset_ms += LONGEST_TTL_MS
         self._upkeep()
+        check_expired(world)
         self._look(READ, "core")
         self._look(WRITE, "core")
         self._upkeep()
@@ -395,7 +409,9 @@ def wrong_with(plan: Plan) -> str | None:
             a.kind in ANOMALIES and 0 <= a.node < plan.nodes for a in anomalies
         ),
         "faults of nodes that there are": all(
-            0 <= f.node < plan.nodes for f in plan.faults if f.kind in whom
+            f.node == REACHED or 0 <= f.node < plan.nodes
+            for f in plan.faults
+            if f.kind in whom
         ),
         "times from the lower to the higher": all(
             0 <= low <= high for low, high in (times.message, times.flush)

@@ -35,6 +35,7 @@ ACTIONS = (
     READ, WRITE, DELETE, SWAP, DELETE_SEEN, CREATE, UPDATE, READ_ONE, WRITE_ONE, LIST,
 )  # fmt: skip
 ONE = "one"
+LIMITS = (1, 2, 5, 100)  # of keys on a page
 RETRY_US = 10 * MS_US  # until a client asks again where nobody listened
 WEAK = "weak"
 
@@ -120,7 +121,7 @@ class Client:
             level = ONE if action == READ_ONE else None
             answer = manager.read(key, consistency=level)
         elif action == LIST:
-            answer = manager.keys()
+            answer = manager.keys(limit=LIMITS[step.number % len(LIMITS)])
         else:
             condition = self._condition(request, key, action)
             if action in (DELETE, DELETE_SEEN):
@@ -199,7 +200,12 @@ class Client:
         listed = {info.key: info.version for info in page.keys}
         now = self._world.kernel.now
         for key in self._world.plan.keys:
+            if page.next is not None and key > page.next:
+                continue  # of another page
             saw = PRESENT if key in listed else ABSENT
+            if self.watch is not None:
+                told = "is" if key in listed else "is not"
+                self.watch(self, request, f"is told that {key} {told} there")
             name = f"{self.name} lists {key}"
             self.operations.append(
                 Operation(name, key, READ, request.began, now, "failed", None, None,

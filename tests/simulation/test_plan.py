@@ -12,6 +12,7 @@ from simulation.faults import FAULTS
 from simulation.network import ANOMALIES
 from simulation.plan import (
     FORMAT,
+    REACHED,
     Anomaly,
     BadPlan,
     Fault,
@@ -166,7 +167,10 @@ def test_a_drawn_plan_does_not_ask_for_what_cannot_be():
         assert 1 <= plan.min_in_sync <= plan.replication_factor <= plan.nodes
         assert {step.action for step in plan.steps} <= set(ACTIONS)
         assert len({step.number for step in plan.steps}) == len(plan.steps)
-        assert all(0 <= fault.node < plan.nodes for fault in plan.faults)
+        assert all(
+            fault.node == REACHED or 0 <= fault.node < plan.nodes
+            for fault in plan.faults
+        )
         assert [fault.at_us for fault in plan.faults] == sorted(
             fault.at_us for fault in plan.faults
         )
