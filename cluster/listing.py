@@ -47,15 +47,30 @@ def list_keys(
     cursor: str | None = after
     while cursor is not None and len(found) <= limit:
         records, cursor = yield from _scan(cluster, prefix, cursor, limit + 1, settle)
-        now_ms = cluster.now_ms()
         for record in records:
-            if record.is_live(now_ms):
-                found.append(KeyInfo(record.key, record.version.text))
-            elif record.value is not None:  # its end is shown by its absence: bury it
-                yield Exclusive(record.key, expire(record.key))
+            live = yield from _live(cluster, record, settle, expire)
+            if live is not None:
+                found.append(KeyInfo(live.key, live.version.text))
     more = len(found) > limit
     page = tuple(found[:limit])
     return KeyPage(page, page[-1].key if more else None)
+
+
+def _live(
+    cluster: Membership, found: Record, settle: KeyOperation, expire: KeyOperation
+) -> Operation[Record | None]:
+    """The record if a reader sees a value; one that expired is buried first.
+
+    Its end is shown by its absence. What is not there to be buried any more was written
+    over meanwhile.
+    """
+    key = found.key
+    record: Record | None = found
+    while record is not None and not record.is_live(cluster.now_ms()):
+        if record.value is None or (yield Exclusive(key, expire(key))):
+            return None
+        record = yield Exclusive(key, _read(cluster, key, settle))
+    return record
 
 
 def _scan(

@@ -96,10 +96,17 @@ class Recording:
 
         A replica tells its version alone: its value is the one that `found`, which has
         just read the key, was shown with that version. Replicas of other versions differ
-        from it, which is all there is to say of them.
+        from it, which is all there is to say of them. ValueError if they all have a newer
+        one: a store may write a value again under another version, so read it again.
         """
         key = told["key"]
         seen = found.seen(key)
+        newest = {replica["version"] or "" for replica in told["replicas"]}
+        if seen is not None and len(newest) == 1 and max(newest) > seen[0]:
+            raise ValueError(
+                f"{key} was written again since it was read (version {max(newest)} "
+                f"after {seen[0]}): read it again, then note its replicas"
+            )
         for replica in told["replicas"]:
             held = Held(f"n{replica['node_id']}", key, version=replica["version"])
             if seen is not None and replica["version"] == seen[0]:

@@ -86,7 +86,7 @@ CLUSTER_BUGS = (
     Bug(
         "that a replica is in sync again is not saved",
         "KAFKA-948: stale entries of the in-sync set",
-        40,
+        200,
         (
             around(Membership, "join", change_in_memory),
             around(Membership, "promote", change_in_memory),
@@ -106,7 +106,7 @@ CLUSTER_BUGS = (
     Bug(
         "a replica that left the in-sync set is not told to catch up",
         "Redis #2694: a copy that diverges for ever",
-        40,
+        100,
         (
             edit(
                 Membership, "_set_in_sync", ("if self.status[node] == UP:", "if False:")
@@ -116,7 +116,7 @@ CLUSTER_BUGS = (
     Bug(
         "an empty disk in a node's place counts as its old one",
         "KAFKA-18635: unclean shutdowns; Redis: a primary restarted empty",
-        40,
+        200,
         (
             edit(
                 Reconfiguration,
@@ -128,13 +128,13 @@ CLUSTER_BUGS = (
     Bug(
         "copies are not compared after a kill",
         "Kafka KIP-101: divergence after a double failure",
-        300,
+        100,
         (edit(Membership, "restore", ("shard.unchecked = set(agree)", "pass")),),
     ),
     Bug(
         "a process begins without raising the fence",
         "Kafka: a zombie that is not fenced",
-        1_400,
+        6_000,
         (edit(Membership, "mark_clean", ("if not clean:", "if False:")),),
     ),
 )

@@ -64,7 +64,7 @@ COPY_BUGS = (
     Bug(
         "a replica copies from a peer that is not in sync itself",
         "Redis #2694, Kafka KIP-966",
-        100,
+        500,
         (
             edit(
                 repair,
@@ -94,13 +94,13 @@ COPY_BUGS = (
     Bug(
         "a replica joins although it missed a write while it copied",
         "Scylla #5251, CASSANDRA-2434",
-        4_000,
+        6_000,
         (DIRTY_IGNORED,),
     ),
     Bug(
         "what only the copying replica has is left as it is",
         "DataStax: repair of the replicas that a read touched",
-        600,
+        2_000,
         (
             edit(
                 repair,
@@ -115,7 +115,7 @@ COPY_BUGS = (
     Bug(
         "digests leave tombstones out",
         "Merkle trees without tombstones",
-        100,
+        200,
         (swap(ReplicaNode, "_digests", without_tombstones),),
     ),
     Bug(
@@ -127,7 +127,7 @@ COPY_BUGS = (
     Bug(
         "tombstones are purged although a replica is down",
         "Cassandra: gc_grace_seconds; Riak, reaping",
-        40,
+        100,
         (
             edit(
                 repair,
@@ -142,7 +142,7 @@ COPY_BUGS = (
     Bug(
         "a purge forgets whatever is held of the key by then",
         "CASPaxos: RemoveIfEqual",
-        100,
+        40,
         (edit(Content, "matching", (" and held.version == version", "")),),
     ),
 )

@@ -82,7 +82,7 @@ NODE_BUGS = (
     Bug(
         "a write shows, and is acknowledged, before it is durable",
         "etcd #14370; NATS 2.12.1 (Jepsen)",
-        100,
+        40,
         (
             around(SimulatedStorage, "put_many", show_at_once),
             around(SimulatedStorage, "crash", forget_what_was_not_durable),
@@ -91,13 +91,13 @@ NODE_BUGS = (
     Bug(
         "a flush that failed is taken for success",
         "PostgreSQL: fsyncgate",
-        300,
+        800,
         (edit(SimulatedStorage, "_flush", ('Unconfirmed("a flush failed")', "")),),
     ),
     Bug(
         "a full disk is taken for success",
         "Pillai et al., OSDI 2014: errors that are dropped",
-        40,
+        200,
         (
             edit(
                 SimulatedStorage,
@@ -136,13 +136,13 @@ NODE_BUGS = (
     Bug(
         "versions are the wall clock's, and the lower one loses unseen",
         "Cassandra, Riak: last write wins (Kingsbury)",
-        40,
+        100,
         (swap(HybridClock, "next_version", by_the_wall_clock), NEWER_IGNORED),
     ),
     Bug(
         "a node takes messages of any epoch",
         "Kafka: a zombie that is not fenced",
-        1_400,
+        300,
         (
             edit(ReplicaNode, "_put", ("if message.epoch < self._fence:", "if False:")),
             edit(

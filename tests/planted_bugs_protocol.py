@@ -118,7 +118,7 @@ PROTOCOL_BUGS = (
     Bug(
         "a replica that stayed silent counts as having refused",
         "Maelstrom: definite and indefinite errors",
-        100,
+        40,
         (edit(*REPLICATE, ("not confirmed and not answers.silent", "not confirmed")),),
     ),
     Bug(
@@ -147,25 +147,25 @@ PROTOCOL_BUGS = (
     Bug(
         "a read does not settle an unknown write before it shows it",
         "Redis-Raft: dirty reads (Jepsen)",
-        500,
+        600,
         (edit(*READ, ("if key in shard.unsettled:", "if False:")),),
     ),
     Bug(
         "a key is settled under the version that it had",
         "ABD: the write-back of a read",
-        40,
+        100,
         (swap(*SETTLE, settle_under_the_old_version),),
     ),
     Bug(
         "a key is settled at the members only, while a replica is copying",
         "CASSANDRA-2434: pending ranges",
-        40,
+        100,
         (around(*SETTLE, settle_members_only),),
     ),
     Bug(
         "a write of unknown outcome is sent once more, under a new version",
         "FoundationDB: commit_unknown_result",
-        700,
+        40,
         (around(*REPLICATE, send_again_later),),
     ),
     Bug(
@@ -196,7 +196,7 @@ PROTOCOL_BUGS = (
     Bug(
         "keys are listed from any live replica",
         "Cassandra: zombies",
-        200,
+        100,
         (
             edit(
                 listing,
@@ -215,7 +215,7 @@ PROTOCOL_BUGS = (
     Bug(
         "keys are listed as one replica has them, a write under way too",
         "pages of Redis-Raft: dirty reads",
-        400,
+        200,
         (
             edit(
                 listing,

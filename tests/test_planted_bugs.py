@@ -73,7 +73,7 @@ def test_there_are_enough_bugs_and_each_says_what_it_is():
         assert bug.name == name
         assert bug.source
         assert bug.changes
-        assert 1 <= bug.seeds_max <= 4_000
+        assert 1 <= bug.seeds_max <= 6_000
 
 
 def test_nothing_is_found_where_nothing_is_planted():

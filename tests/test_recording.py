@@ -184,6 +184,15 @@ def test_replica_of_another_version_does_not_pass_for_an_equal_one(held, answer)
     assert verdicts["linearizable"].answer == "holds"
 
 
+def test_replicas_of_a_newer_version_are_not_noted_as_empty():
+    notes = Notes(Answer("05"))
+    notes.store.write("k", "a")
+
+    replicas = [{"node_id": n, "version": "06"} for n in range(2)]
+    with pytest.raises(ValueError, match="read it again"):
+        notes.recording.replicas(notes.store, {"key": "k", "replicas": replicas})
+
+
 @pytest.mark.parametrize("loses_one", [False, True])
 def test_callers_notice_a_store_that_forgets_one_write(loses_one):
     notes = Notes()
