@@ -67,7 +67,15 @@ def _live(
     key = found.key
     record: Record | None = found
     while record is not None and not record.is_live(cluster.now_ms()):
-        if record.value is None or (yield Exclusive(key, expire(key))):
+        if record.value is None:
+            return None
+        try:
+            buried: bool = yield Exclusive(key, expire(key))
+        except Uncertain as error:
+            raise Unavailable(
+                f"cannot bury an expired record, try again (key={key!r})"
+            ) from error
+        if buried:
             return None
         record = yield Exclusive(key, _read(cluster, key, settle))
     return record

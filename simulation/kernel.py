@@ -18,7 +18,6 @@ Action = Callable[..., Any]
 SECOND_US = 1_000_000
 MS_US = 1_000
 _NUMBERS = Struct("<qqq").pack
-_TRACED = Struct("<qqq").pack
 
 
 class OutOfEvents(Exception):
@@ -71,7 +70,7 @@ class Kernel:
 
     def note(self, what: int, more: int) -> None:
         """Take something that happened into the hash of the run."""
-        self._hash.update(_TRACED(self.now, what, more))
+        self._hash.update(_NUMBERS(self.now, what, more))
 
     @property
     def trace_hash(self) -> str:

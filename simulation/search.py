@@ -17,7 +17,7 @@ from msgspec import Struct, field
 
 from processes.leash import end_with
 from simulation.swarm import Mix, draw_plan
-from simulation.trial import Violation, run
+from simulation.trial import Outcome, Violation, run
 
 COLLECT_EVERY = 10  # seeds: a few megabytes each
 CHUNK = 25  # seeds in one message to a worker
@@ -93,18 +93,27 @@ def _run_seeds(seeds: Iterable[int], mix: Mix, collect: Callable[[], object]) ->
             outcome = run(draw_plan(seed, mix))
         except Exception as error:
             raise SeedFailed(f"seed {seed}: {type(error).__name__}: {error}") from error
-        tally.seeds += 1
-        tally.operations += outcome.operations
-        tally.answered += outcome.answered
-        tally.events += outcome.events
-        tally.virtual_us += outcome.virtual_us
-        tally.undecided += outcome.undecided
-        tally.injected += outcome.injected
-        tally.exercised += outcome.exercised
-        if outcome.violation is not None:
-            tally.failures.append(Failure(seed, outcome.violation))
+        tally.add(_tally_of(seed, outcome))
+        if tally.failures:
             break
     return tally
+
+
+def _tally_of(seed: int, outcome: Outcome) -> Tally:
+    failures = []
+    if outcome.violation is not None:
+        failures.append(Failure(seed, outcome.violation))
+    return Tally(
+        1,
+        outcome.operations,
+        outcome.answered,
+        outcome.events,
+        outcome.virtual_us,
+        outcome.undecided,
+        outcome.injected,
+        outcome.exercised,
+        failures,
+    )
 
 
 class Search:
