@@ -250,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve the key-value store over HTTP. Defaults are in [brackets].",
         epilog=f"Each flag is also an environment variable ({PREFIX}PORT for --port) and "
         f"a key of {FILE_NAME} (port), used in that order. Other commands: "
-        "python run.py experiment --help, python run.py bench --help.",
+        "simulate, check, experiment and bench, each with --help.",
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(
             prog, max_help_position=34, width=96
