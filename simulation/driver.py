@@ -121,8 +121,9 @@ class _Asking:
         if task.asking is not self or driver.is_dead:
             return
         task.asking = None
-        self.answers.silent += tuple(sorted(self.waiting))
-        self.waiting.clear()
+        if self.waiting:
+            self.answers.silent += tuple(sorted(self.waiting))
+            self.waiting.clear()
         driver.step(task, self.answers)
 
 

@@ -69,7 +69,7 @@ def check_one_value_a_version(world: World) -> None:
     """One version of a key is one value, on whichever node."""
     values: dict[tuple[str, int], bytes | None] = {}
     for storage in world.storages:
-        for key in world.plan.keys:
+        for key in world.keys:
             record = storage.get(key)
             if record is not None:
                 known = values.setdefault((key, record.version), record.value)
@@ -87,7 +87,7 @@ def check_refused_left_nothing(world: World, clients: Iterable[Client]) -> None:
         if operation.outcome == "failed" and operation.value is not None
     }
     for storage in world.storages:
-        for key in world.plan.keys:
+        for key in world.keys:
             record = storage.get(key)
             if record is not None and record.value is not None:
                 assert (key, record.value.decode()) not in refused, (
@@ -112,7 +112,7 @@ def check_converged(world: World, nodes: Iterable[int]) -> None:
         assert alive.intersection(shard.replicas) <= serving, (
             f"replicas {held} are up and {sorted(serving)} serve"
         )
-    for key in world.plan.keys:
+    for key in world.keys:
         held = [n for n in cluster.shard(key).replicas if n in alive]
         versions = {
             record.version if (record := world.storages[node].get(key)) else None
@@ -137,7 +137,7 @@ def check_expired(world: World) -> None:
     """After a round of upkeep no replica that may serve holds what has expired."""
     cluster = world.manager.cluster
     now_ms = cluster.now_ms()
-    for key in world.plan.keys:
+    for key in world.keys:
         for node in cluster.shard(key).sources:
             record = world.storages[node].get(key)
             assert record is None or not 0 < record.expires_at_ms <= now_ms, (
@@ -148,7 +148,7 @@ def check_expired(world: World) -> None:
 def check_sources_agree(world: World) -> None:
     """With nothing under way, replicas that may serve hold the same of a settled key."""
     cluster = world.manager.cluster
-    for key in world.plan.keys:
+    for key in world.keys:
         shard = cluster.shard(key)
         if key in shard.unsettled:
             continue

@@ -14,13 +14,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import NoneType
 from typing import Any, Protocol
 
 from models import (
+    Get,
     Message,
     NodeId,
     Purge,
     Put,
+    Record,
     Refused,
     SaveState,
     Unconfirmed,
@@ -41,6 +44,7 @@ LATE = "a message arrived after its sender had given up"
 FENCED = "a node refused a message of an old epoch"
 _SHARE = 1 << 32
 _CHANGES = (Put, Purge, SaveState)
+_FROZEN = frozenset((Put, Get, Record, NoneType, SaveState))  # the most common ones
 
 
 class Sender(Protocol):
@@ -295,6 +299,8 @@ def copied(value: Any) -> Any:
     what cannot change need not be copied.
     """
     kind = type(value)
+    if kind in _FROZEN:
+        return value
     if kind is dict:
         return {key: copied(each) for key, each in value.items()}
     if kind is list:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from itertools import accumulate
 from random import Random
 
 from msgspec import Struct
@@ -135,12 +136,13 @@ def _draw_steps(draw: Random, scale: float) -> tuple[Step, ...]:
     clients = draw.choice((1, 2, 4, 4, 8))
     keys = [f"key-{n}" for n in range(draw.choice((1, 2, 3, 5, 10, 30, 30)))]
     weights = _draw_weights(draw)
+    actions, sums = list(weights), list(accumulate(weights.values()))
     think = draw.choice((1, 2_000, 20_000, 100_000))
     ttl = draw.random() < 0.2
     count = int(draw.choice((30, 60, 120)) * scale)
     steps = []
     for number in range(1, count + 1):
-        action = draw.choices(list(weights), list(weights.values()))[0]
+        action = draw.choices(actions, cum_weights=sums)[0]
         pause = int(draw.expovariate(1 / think)) + 1
         if draw.random() < 0.02:
             pause += 20 * think  # now and then everything rests

@@ -289,7 +289,7 @@ class Trial:
         """Ask for every key; each must be served."""
         steps = [
             Step(LOOKS | len(self.clients) << 8 | number, -1, action, key, 1)
-            for number, key in enumerate(self.plan.keys)
+            for number, key in enumerate(self.world.keys)
         ]
         client = self._client(name, steps)
         self.clients.append(client)
@@ -344,7 +344,7 @@ class Trial:
             operations += client.operations
         replicas = []
         for storage in world.storages:
-            for key in self.plan.keys:
+            for key in self.world.keys:
                 record = storage.get(key)
                 if record is not None:
                     value = record.value.decode() if record.value is not None else None

@@ -199,7 +199,7 @@ class Client:
         """A page of keys is a look at each of them, no more: not a snapshot."""
         listed = {info.key: info.version for info in page.keys}
         now = self._world.kernel.now
-        for key in self._world.plan.keys:
+        for key in self._world.keys:
             if page.next is not None and key > page.next:
                 continue  # of another page
             saw = PRESENT if key in listed else ABSENT

@@ -51,6 +51,7 @@ class World:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.keys = plan.keys
         self.kernel = Kernel()
         seed = bits(plan.seed, 1)
         self.seed = seed
