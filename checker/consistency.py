@@ -13,9 +13,9 @@ from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Iterable
 
+from checker.calls import NEVER
 from checker.facts import (
     ALWAYS,
-    NEVER,
     Between,
     Facts,
     Finding,

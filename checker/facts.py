@@ -12,11 +12,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from checker.calls import NEVER
 from checker.history import History, Operation, State
 from checker.verdict import HOLDS, VIOLATED, Verdict, by_key
 
 ALWAYS = float("-inf")
-NEVER = float("inf")
 
 
 class Sighting(NamedTuple):

@@ -15,8 +15,8 @@ from checker import zones
 from checker.calls import MUST, Call, settle, translate
 from checker.history import History, Operation, State
 from checker.refutation import SHRINK_WORK, Part, Work, refute, shrink
-from checker.search import HOLDS, UNKNOWN, VIOLATED, Found, search
-from checker.verdict import Verdict, by_key
+from checker.search import Found, search
+from checker.verdict import HOLDS, UNKNOWN, VIOLATED, Verdict, by_key
 from checker.wording import all_in_words, state_in_words
 
 PROPERTY = "linearizable"

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from checker.calls import ANY, MAY, MUST, NEVER, REPEATS, Call, settle
-from checker.search import VIOLATED, search
+from checker.search import search
+from checker.verdict import VIOLATED
 
 WINDOW_MIN = 8  # calls before the event
 SHRINK_WORK = 150_000  # configurations and calls, in sum: about a second

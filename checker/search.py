@@ -30,8 +30,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from checker.calls import FADES, MAY, MUST, NEVER, REPEATS, Call, fits
-
-HOLDS, VIOLATED, UNKNOWN = "holds", "violated", "unknown"
+from checker.verdict import HOLDS, UNKNOWN, VIOLATED
 
 WIDE = 8  # open calls, above which a configuration counts for more than one
 

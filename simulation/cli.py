@@ -10,10 +10,12 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -278,48 +280,27 @@ def _mix_of(chosen: argparse.Namespace) -> Mix:
     return Mix(protocol, chosen.nodes, families, chosen.scale)
 
 
-def _seed(text: str) -> int:
-    return _whole(text, 0, (1 << 62) - 1)
+def _within(
+    kind: type[int] | type[float], least: float, most: float
+) -> Callable[[str], Any]:
+    """What reads a number in a range from the command line."""
+
+    def read(text: str) -> int | float:
+        with suppress(ValueError):
+            number = kind(text)
+            if least <= number <= most:
+                return number
+        what = "whole number" if kind is int else "number"
+        raise argparse.ArgumentTypeError(f"a {what} from {least} to {most}, not {text}")
+
+    return read
 
 
-def _count(text: str) -> int:
-    return _whole(text, 1, 1_000_000_000)
-
-
-def _nodes(text: str) -> int:
-    return _whole(text, 1, 20)
-
-
-def _whole(text: str, least: int, most: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(
-            f"a whole number from {least} to {most}, not {text}"
-        )
-    return number
-
-
-def _minutes(text: str) -> float:
-    return _number(text, 0.001, 100_000)
-
-
-def _scale(text: str) -> float:
-    return _number(text, 0.1, 1_000)
-
-
-def _number(text: str, least: float, most: float) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(
-            f"a number from {least:g} to {most:g}, not {text}"
-        )
-    return number
+_seed = _within(int, 0, (1 << 62) - 1)
+_count = _within(int, 1, 1_000_000_000)
+_nodes = _within(int, 1, 20)
+_minutes = _within(float, 0.001, 100_000)
+_scale = _within(float, 0.1, 1_000)
 
 
 if __name__ == "__main__":

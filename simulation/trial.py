@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from checker.consistency import written_only
 from checker.history import History, Operation, Replica
 from checker.linearizability import check_key
-from checker.verdict import HOLDS, UNKNOWN, Verdict
+from checker.verdict import HOLDS, UNKNOWN, Verdict, by_key
 from checker.versions import convergence, versions
 from cluster.shard import DOWN
 from models import NodeId, StoreError
@@ -375,11 +375,8 @@ def note_answers(exercised: Counter[str], operations: Iterable[Operation]) -> No
 
 def judged(history: History) -> tuple[Violation | None, int]:
     """The first violation in a history, and how many keys were too much work."""
-    by_key: dict[str, list[Operation]] = {}
-    for operation in history.operations:
-        by_key.setdefault(operation.key, []).append(operation)
     undecided = 0
-    for operations in by_key.values():
+    for operations in by_key(history.operations).values():
         verdict = check_key(operations)
         if verdict.answer == UNKNOWN:
             undecided += 1

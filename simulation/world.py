@@ -122,19 +122,18 @@ class World:
         task = self.run(self.manager.change.start(), STARTS | self.kernel.now)
         task.then(self._started)
 
-    def kill(self, machines_too: bool) -> list[Task]:
-        """The process dies between two messages; returns what was running.
+    def kill(self, machines_too: bool) -> None:
+        """The process dies between two messages.
 
         Messages on their way still arrive. With `machines_too` whatever was not durable
         is lost, otherwise the nodes' storage goes on as it was.
         """
-        running: list[Task] = []
         if self.has_process:
             self.note_events()
             for task in self.driver.tasks:
                 if task.locks[-1] == RECONFIGURATION:
                     self.exercised[f"killed during a {task.name}"] += 1
-            running = self.driver.kill()
+            self.driver.kill()
         self.is_serving = False
         self._upkeep = None
         if machines_too:
@@ -142,7 +141,6 @@ class World:
                 machine.inbox.clear()
                 self._crash_storage(machine)
         self.died()
-        return running
 
     @property
     def has_process(self) -> bool:
