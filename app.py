@@ -9,6 +9,7 @@ here knows how a key is replicated.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -37,6 +38,8 @@ from protocols import PROTOCOLS
 from replication import ReplicationManager, open_manager
 from web.around import around_routes
 from web.guard import Guard
+from web.logs import REQUEST_NAME, log_request
+from web.metrics import Metrics
 from web.openapi import document
 from web.parsing import (
     Environ,
@@ -49,6 +52,10 @@ from web.parsing import (
 )
 from web.problems import NotJson, failure
 from web.routes import (
+    ARRIVED,
+    ETAGS,
+    IF_CHANGED,
+    LABELS,
     REQUEST_ID,
     Answer,
     Call,
@@ -66,6 +73,8 @@ from web.shapes import FailBody, NodeList, RecoverBody, WriteBody
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
+_NOWHERE = ("", "")  # the route and level of a request that was refused before either
+_LOGGED_FROM = {"none": "~", "failed": "500", "all": ""}  # the least status to log
 PROBLEM_JSON = "application/problem+json"
 Headers = list[tuple[str, str]]
 _encode = msgspec.json.Encoder().encode
@@ -78,8 +87,11 @@ class StoreApp(Flask):
     def __init__(self, store: ReplicationManager, *, owns_store: bool) -> None:
         super().__init__(__name__, static_folder=None)
         self.store = store
+        self.metrics = Metrics(store)
+        self.watch = self.metrics.watch
         self._owns_store = owns_store
         self._name_request = RequestNames()
+        self._logged_from = _LOGGED_FROM[store.settings.log_requests]
 
     def close(self) -> None:
         """Close the store, if this application opened it."""
@@ -99,17 +111,30 @@ class StoreApp(Flask):
     def _answer(
         self, application: Any, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
-        """Answer with the headers that every answer has."""
+        """Answer with the headers that every answer has; count it, and log it if asked."""
         name = self._name_request(environ)
+        began = environ.get(ARRIVED) or time.monotonic()
+        said = ""
 
         def start(status: str, headers: Headers, error: Any = None) -> Any:
+            nonlocal said
+            said = status[:3]
             if not any(header == "Cache-Control" for header, _ in headers):
                 headers.append(("Cache-Control", "no-store"))
             headers.append(("X-Content-Type-Options", "nosniff"))
             headers.append(("X-Request-Id", name))
             return start_response(status, headers, error)
 
-        answered: Iterable[bytes] = application(environ, start)
+        named = REQUEST_NAME.set(name)
+        try:
+            answered: Iterable[bytes] = application(environ, start)
+            seconds = time.monotonic() - began
+            method, labels = environ["REQUEST_METHOD"], environ.get(LABELS, _NOWHERE)
+            self.metrics.count(method, labels, said, seconds)
+            if said >= self._logged_from:
+                log_request(method, labels, said, seconds)
+        finally:
+            REQUEST_NAME.reset(named)
         return answered
 
     def make_response(self, rv: Any) -> Response:
@@ -144,21 +169,27 @@ def create_app(
         app.add_url_rule(
             route.path,
             route.name,
-            _view(route, store, described),
+            _view(route, app, described),
             methods=[route.method],
         )
     return app
 
 
-def _view(
-    route: Route, store: ReplicationManager, described: bytes
-) -> Callable[..., Any]:
+def _view(route: Route, app: StoreApp, described: bytes) -> Callable[..., Any]:
+    store, render = app.store, app.metrics.render
     known = tuple(parameter.name for parameter in route.query)
     handler = route.handler
+    levels = (*LEVELS, store.settings.consistency) if _LEVEL in route.query else ("",)
+    labels = {level: (route.template, level) for level in levels}
+    usual, odd = labels[levels[-1]], (route.template, "unknown")
 
     def view(**path: Any) -> Any:
         environ = request.environ
-        call = Call(store, environ, query_of(environ, known), route, described)
+        environ[LABELS] = usual
+        query = query_of(environ, known)
+        if (level := query.get("consistency")) is not None:
+            environ[LABELS] = labels.get(level, odd)
+        call = Call(store, environ, query, route, described, render)
         return handler(call, **path)
 
     return view
@@ -172,29 +203,13 @@ _LEVEL = Parameter(
     "the level of this request; absent: the store's own",
     Annotated[str, Meta(extra_json_schema={"enum": LEVELS})],
 )
-_ETAGS = Annotated[
-    str,
-    Meta(
-        extra_json_schema={
-            "anyOf": [
-                {"const": "*"},
-                {"pattern": r'^"[!#-~]*"( *, *"[!#-~]*")*$'},
-            ]
-        }
-    ),
-]
 _IF_MATCH = Parameter(
     "If-Match",
     'only if this is the version: `"<version>"`, or `*` for any',
-    _ETAGS,
+    ETAGS,
 )
 _IF_NEW = Parameter(
     "If-None-Match", "`*`: only if the key does not exist", Literal["*"]
-)
-_IF_CHANGED = Parameter(
-    "If-None-Match",
-    '304 if this is still the version: `"<version>"`',
-    _ETAGS,
 )
 _BODY_FAILURES = (TooLarge, NotJson)
 _WRITE_FAILURES = (VersionMismatch, Unavailable, Uncertain)
@@ -214,7 +229,7 @@ def routes() -> tuple[Route, ...]:
     read = Route(
         "GET", "/read", _read, "Read a key", ReadOutcome,
         query=(_LEVEL,),
-        headers=(_IF_CHANGED,),
+        headers=(IF_CHANGED,),
         failures=_READ_FAILURES,
         has_version=True,
     )  # fmt: skip

@@ -44,7 +44,8 @@ GROUPS = {
         "max_stored_bytes max_concurrent_requests max_connections body_seconds "
         "request_seconds idle_seconds"
     ),
-    "upkeep": "tombstone_grace_seconds maintenance_seconds scrub_rows log_level",
+    "upkeep": "tombstone_grace_seconds maintenance_seconds scrub_rows",
+    "logs": "log_level log_format log_requests",
 }
 
 
@@ -140,6 +141,12 @@ class Settings(BaseModel):
     engine: Literal["embedded"] = Field("embedded", description="where the data lives")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe message to log"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="a log line as text, or as one JSON object"
+    )
+    log_requests: Literal["none", "failed", "all"] = Field(
+        "none", description="requests to log, failed: those answered with 5xx"
     )
 
     @field_validator("allowed_host")

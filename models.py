@@ -276,6 +276,10 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
     ttl_ms: int | None = None
     condition: Condition | None = None
     level: str = ""  # the consistency level, one of the protocol's
+    # As a backup has it: to be written under this version, with this end, if it is newer
+    # than what is held. Both are made when it is written, otherwise.
+    version: Version | None = None
+    expires_at_ms: int = 0
 
 
 class WriteOutcome(msgspec.Struct, frozen=True, gc=False):
@@ -300,40 +304,6 @@ class ReadOutcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     def value(self) -> Any:
         """The value as a Python object."""
         return json.loads(bytes(self.text))
-
-
-class KeyInfo(msgspec.Struct, frozen=True, gc=False):
-    """A key that has a value."""
-
-    key: str
-    version: str
-
-
-class KeyPage(msgspec.Struct, frozen=True, gc=False):
-    """Keys in order; `next` goes into `after` for the next page, null after the last."""
-
-    keys: tuple[KeyInfo, ...]
-    next: str | None
-
-
-class ReplicaInfo(msgspec.Struct, frozen=True, gc=False):
-    """What one replica of a key holds."""
-
-    node_id: NodeId
-    status: str  # up | down | recovering
-    in_sync: bool  # holds every acknowledged write of the shard
-    version: str | None  # None: it is down, or never saw the key
-    deleted: bool  # the version is a tombstone's, or has expired
-
-
-class Location(msgspec.Struct, frozen=True, gc=False):
-    """Where a key lives and why."""
-
-    key: str
-    token: str  # 16 hexadecimal digits: its place on the ring
-    partition: int
-    replica_set: tuple[NodeId, ...]  # in the order of the placement
-    replicas: tuple[ReplicaInfo, ...]
 
 
 class Recovery(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ together:
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -24,13 +25,29 @@ import msgspec
 
 from cluster.clock import HybridClock
 from cluster.events import EventLog
-from cluster.listing import list_keys, locate
+from cluster.listing import (
+    KeyPage,
+    Listed,
+    Location,
+    RecordPage,
+    list_keys,
+    list_records,
+    locate,
+)
 from cluster.membership import PROCESS_SHIFT, Membership
 from cluster.network import Driver, LiveDriver
 from cluster.node import ReplicaNode
 from cluster.placement import assignment_of
 from cluster.reconfiguration import STOP, Reconfiguration
-from cluster.reports import stale_keys, waiting_for
+from cluster.reports import (
+    Measures,
+    ShardMap,
+    count_shards,
+    is_writable,
+    shard_map,
+    stale_keys,
+    waiting_for,
+)
 from cluster.shard import UP, Layout, SavedState, ShardState
 from cluster.upkeep import Upkeep
 from config import Settings
@@ -41,18 +58,19 @@ from models import (
     Event,
     Intent,
     InvalidRequest,
-    KeyPage,
-    Location,
     NodeId,
     NodeInfo,
     ReadOutcome,
     Record,
     Recovery,
+    Version,
     WriteOutcome,
 )
 from protocols import PROTOCOLS
 from storage.content import differing_keys
 
+log = logging.getLogger(__name__)
+GRAVE = frozenset(("storage_failed", "damage_found", "data_lost"))
 SCRUB_SECONDS = 1.0  # between two looks at a few rows of each file
 __all__ = [
     "ReplicaNode",
@@ -100,14 +118,14 @@ class ReplicationManager:
         self.settings = settings
         self.protocol = PROTOCOLS[settings.protocol]()
         self.cluster = cluster
+        settle = partial(self.protocol.settle, cluster)
+        expire = partial(self.protocol.expire, cluster)
+        self._on_key = settle, expire
         self.change = Reconfiguration(
-            cluster,
-            nodes,
-            events,
-            settle=partial(self.protocol.settle, cluster),
-            expire=partial(self.protocol.expire, cluster),
-            monotonic=monotonic,
+            cluster, nodes, events, settle=settle, expire=expire, monotonic=monotonic
         )
+        # What no other process has: its number where it is kept, new storage where not.
+        self._origin = f"{cluster.epoch >> PROCESS_SHIFT:x}-{nodes[0].identity}"
         self._nodes = nodes
         self._events = events
         self._driver = make_driver(nodes, self.change.storage_failed)
@@ -115,7 +133,7 @@ class ReplicationManager:
         self._scrub = Upkeep(self.scrub, SCRUB_SECONDS)
         self._level = settings.consistency
         self._replicas = settings.replicas_of_a_key
-        self._room = Room(settings.max_stored_bytes, self._stored_bytes)
+        self._room = Room(settings.max_stored_bytes, partial(_stored_bytes, nodes))
         self._key_bytes_max = settings.max_key_bytes
         self._value_bytes_max = settings.max_value_bytes
 
@@ -160,18 +178,30 @@ class ReplicationManager:
         intent = Intent(key, None, None, condition or Condition(), level)
         return self._driver.run_key(key, self.protocol.write(self.cluster, intent))
 
+    def restore(
+        self, key: str, value: Any, version: Version, expires_at_ms: int = 0
+    ) -> WriteOutcome:
+        """Write a key under the version that it had, as a backup has it.
+
+        VersionMismatch where a version at least as new is held, a tombstone's too, so
+        to restore again is harmless. Later versions will be above this one.
+        """
+        check_key(key, self._key_bytes_max)
+        text = json_text(value, self._value_bytes_max)
+        self._room.take(self._replicas * (len(key) + len(text)))
+        level = self.protocol.levels[0]
+        intent = Intent(key, text, None, None, level, version, expires_at_ms)
+        return self._driver.run_key(key, self.protocol.write(self.cluster, intent))
+
     def keys(self, prefix: str = "", after: str = "", limit: int = 100) -> KeyPage:
         """A page of the keys that have a value, in order."""
-        return self._driver.run(
-            list_keys(
-                self.cluster,
-                partial(self.protocol.settle, self.cluster),
-                partial(self.protocol.expire, self.cluster),
-                prefix=prefix,
-                after=after,
-                limit=limit,
-            )
-        )
+        listed = Listed(prefix, after, limit)
+        return self._driver.run(list_keys(self.cluster, *self._on_key, listed))
+
+    def records(self, after: str = "", limit: int = 100) -> RecordPage:
+        """A page of the keys that have a value, with all that a backup keeps of them."""
+        listed = Listed("", after, limit)
+        return self._driver.run(list_records(self.cluster, *self._on_key, listed))
 
     def locate(self, key: str) -> Location:
         """Where a key lives, why, and which version each replica holds."""
@@ -224,11 +254,25 @@ class ReplicationManager:
         """What happened to the cluster after event number `since`, oldest first."""
         return self._events.since(since)
 
+    def measures(self) -> Measures:
+        """What happened since this process began, and how the shards do, in numbers."""
+        events = dict(self._events.counts)
+        commits = {n: node.storage.commits for n, node in self._nodes.items()}
+        return Measures(count_shards(self.cluster), events, self.change.copied, commits)
+
     def is_ready(self) -> bool:
         """True if every key can be read and written now."""
-        shards = self.cluster.shards.values()
-        enough = self.settings.min_in_sync
-        return all(shard.sources and len(shard.members) >= enough for shard in shards)
+        cluster = self.cluster
+        return all(is_writable(cluster, shard) for shard in cluster.shards.values())
+
+    def shards(self) -> ShardMap:
+        """Who holds which part of the key space, and who of them is in sync."""
+        return shard_map(self.cluster)
+
+    @property
+    def revision(self) -> str:
+        """Differs whenever `shards()` may, in another process too."""
+        return f"{self._origin}-{self.cluster.revision:x}"
 
     def start(self) -> None:
         """Reconcile what the last process left, then begin the background upkeep."""
@@ -279,9 +323,6 @@ class ReplicationManager:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _stored_bytes(self) -> int:
-        return sum(node.storage.content.size_bytes for node in self._nodes.values())
-
     def _check_level(self, level: str) -> str:
         if level not in self.protocol.levels:
             raise InvalidRequest(
@@ -289,6 +330,10 @@ class ReplicationManager:
                 f"(consistency={level!r}, offered: {', '.join(self.protocol.levels)})"
             )
         return level
+
+
+def _stored_bytes(nodes: Mapping[NodeId, ReplicaNode]) -> int:
+    return sum(node.storage.content.size_bytes for node in nodes.values())
 
 
 def open_manager(
@@ -321,7 +366,7 @@ def open_manager(
         clock = HybridClock(_wall_ms)
         cluster = restore_cluster(chosen, nodes, clock)
         process = cluster.epoch >> PROCESS_SHIFT  # how many came before this one
-        events = EventLog(_wall_ms, process * EVENTS_OF_A_PROCESS + 1)
+        events = EventLog(_wall_ms, process * EVENTS_OF_A_PROCESS + 1, tell=_log_event)
         manager = ReplicationManager(chosen, nodes, cluster, events)
         manager.start()
         opened.pop_all()
@@ -389,6 +434,12 @@ def _check_layout(settings: Settings, storage: Storage) -> None:
 def _layout_of(settings: Settings) -> Layout:
     nodes = tuple(range(settings.nodes))
     return Layout(settings.placement, nodes, settings.replication_factor)
+
+
+def _log_event(event: Event) -> None:
+    level = logging.WARNING if event.kind in GRAVE else logging.INFO
+    told = {"event": event.kind, "node": event.node_id}
+    log.log(level, "%s: %s", event.kind, event.detail, extra=told)
 
 
 def _wall_ms() -> int:

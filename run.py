@@ -21,6 +21,7 @@ from app import StoreApp, create_app
 from config import WILDCARDS, BadSetting, Settings, load_settings
 from db import FormatUnknown, StorageInUse
 from replication import SettingsMismatch, StorageUnreadable
+from web.logs import configure
 from web.server import CannotListen, Server, listen
 
 GRACE_SECONDS = 3.0  # for requests that run when a stop is asked
@@ -54,11 +55,7 @@ def serve(argv: Sequence[str]) -> int:
     """Serve until SIGTERM or Ctrl-C, then finish what runs and close the store."""
     try:
         settings = load_settings(argv)
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
-        logging.getLogger("_granian").setLevel(logging.WARNING)
+        configure(settings)
         listener = listen(settings.host, settings.port)
         try:
             app = create_app(settings)

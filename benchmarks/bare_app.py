@@ -30,6 +30,9 @@ class BareApp(Flask):
         """Whatever goes wrong is no success, and the load counts it."""
         return Response(str(error), 503)
 
+    def watch(self, load: object) -> None:
+        """Nothing is shown of what is under way."""
+
 
 def create_app() -> BareApp:
     """The two routes of the load, without a store."""

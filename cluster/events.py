@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -13,12 +13,21 @@ KEPT_MAX = 10_000
 
 
 class EventLog:
-    """The newest events, in memory. Numbers grow by one from `first`."""
+    """The newest events, in memory. Numbers grow by one from `first`.
+
+    `tell` is called with each, after it was added, by whoever recorded it.
+    """
 
     def __init__(
-        self, wall_ms: Callable[[], int], first: int = 1, kept_max: int = KEPT_MAX
+        self,
+        wall_ms: Callable[[], int],
+        first: int = 1,
+        kept_max: int = KEPT_MAX,
+        tell: Callable[[Event], None] = lambda event: None,
     ) -> None:
+        self.counts: Counter[tuple[str, NodeId | None]] = Counter()
         self._wall_ms = wall_ms
+        self._tell = tell
         self._events: deque[Event] = deque(maxlen=kept_max)
         self._next = first
         self._lock = threading.Lock()
@@ -28,8 +37,11 @@ class EventLog:
         at = datetime.fromtimestamp(self._wall_ms() / 1000, UTC)
         with self._lock:
             stamp = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            self._events.append(Event(self._next, stamp, kind, detail, node_id))
+            event = Event(self._next, stamp, kind, detail, node_id)
+            self._events.append(event)
+            self.counts[kind, node_id] += 1
             self._next += 1
+        self._tell(event)
 
     def since(self, number: int) -> list[Event]:
         """The events with a number above `number`, oldest first."""

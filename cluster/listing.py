@@ -1,10 +1,12 @@
-"""Answers that span shards: keys in order, and where one key lives.
+"""Answers that span shards: keys in order, with or without values, and where one lives.
 
 Keys are listed from the replicas that may serve them, so that a page shows neither what a
 stale copy still holds, nor a write that may come to nothing, nor a key twice.
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from cluster.membership import Membership
 from cluster.placement import partition_of
@@ -15,45 +17,125 @@ from models import (
     Ask,
     Exclusive,
     Get,
-    KeyInfo,
-    KeyPage,
-    Location,
     NodeId,
     Operation,
     Record,
-    ReplicaInfo,
     Scan,
     Unavailable,
     Uncertain,
     key_token,
 )
 
+RECORDS_BYTES = 4 << 20  # of keys and values in one page of records
+
+
+class KeyInfo(msgspec.Struct, frozen=True, gc=False):
+    """A key that has a value."""
+
+    key: str
+    version: str
+
+
+class KeyPage(msgspec.Struct, frozen=True, gc=False):
+    """Keys in order; `next` goes into `after` for the next page, null after the last."""
+
+    keys: tuple[KeyInfo, ...]
+    next: str | None
+
+
+class ReplicaInfo(msgspec.Struct, frozen=True, gc=False):
+    """What one replica of a key holds."""
+
+    node_id: NodeId
+    status: str  # up | down | recovering
+    in_sync: bool  # holds every acknowledged write of the shard
+    version: str | None  # None: it is down, or never saw the key
+    deleted: bool  # the version is a tombstone's, or has expired
+
+
+class Location(msgspec.Struct, frozen=True, gc=False):
+    """Where a key lives and why."""
+
+    key: str
+    token: str  # 16 hexadecimal digits: its place on the ring
+    partition: int
+    replica_set: tuple[NodeId, ...]  # in the order of the placement
+    replicas: tuple[ReplicaInfo, ...]
+
+
+class RecordInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A key with all that a backup keeps of it."""
+
+    key: str
+    version: str
+    value: msgspec.Raw  # JSON text, as it was written
+    expires_at_ms: int = 0  # since 1970, in the time of versions; 0: never
+
+
+class RecordPage(msgspec.Struct, frozen=True, gc=False):
+    """Records in order of their keys; `next` as in `KeyPage`."""
+
+    records: tuple[RecordInfo, ...]
+    next: str | None
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """What to list: up to `limit` keys with a prefix, after a key."""
+
+    prefix: str = ""
+    after: str = ""
+    limit: int = 100
+
 
 def list_keys(
-    cluster: Membership,
-    settle: KeyOperation,
-    expire: KeyOperation,
-    *,
-    prefix: str,
-    after: str,
-    limit: int,
+    cluster: Membership, settle: KeyOperation, expire: KeyOperation, listed: Listed
 ) -> Operation[KeyPage]:
-    """Up to `limit` live keys with a prefix, after a key, in order.
+    """A page of live keys, in order.
 
     Unavailable if some shard cannot be read: a page is never silently partial. Each key
     was there, or was not, at some moment while its page was made; a page is no snapshot.
     """
-    found: list[KeyInfo] = []
+    found, more = yield from _list(cluster, settle, expire, listed)
+    page = tuple(KeyInfo(record.key, record.version.text) for record in found)
+    return KeyPage(page, page[-1].key if more else None)
+
+
+def list_records(
+    cluster: Membership, settle: KeyOperation, expire: KeyOperation, listed: Listed
+) -> Operation[RecordPage]:
+    """A page of live keys with their values, in order, as `list_keys` finds them.
+
+    It ends early, after at least one record, when its values come to RECORDS_BYTES.
+    """
+    found, more = yield from _list(cluster, settle, expire, listed)
+    page: list[RecordInfo] = []
+    room = RECORDS_BYTES
+    for record in found:
+        room -= record.size_bytes
+        if room < 0 and page:
+            more = True
+            break
+        value = msgspec.Raw(record.value or b"null")
+        page.append(
+            RecordInfo(record.key, record.version.text, value, record.expires_at_ms)
+        )
+    return RecordPage(tuple(page), page[-1].key if more else None)
+
+
+def _list(
+    cluster: Membership, settle: KeyOperation, expire: KeyOperation, listed: Listed
+) -> Operation[tuple[list[Record], bool]]:
+    """The records of a page, and whether more follow."""
+    prefix, after, limit = listed.prefix, listed.after, listed.limit
+    found: list[Record] = []
     cursor: str | None = after
     while cursor is not None and len(found) <= limit:
         records, cursor = yield from _scan(cluster, prefix, cursor, limit + 1, settle)
         for record in records:
             live = yield from _live(cluster, record, settle, expire)
             if live is not None:
-                found.append(KeyInfo(live.key, live.version.text))
-    more = len(found) > limit
-    page = tuple(found[:limit])
-    return KeyPage(page, page[-1].key if more else None)
+                found.append(live)
+    return found[:limit], len(found) > limit
 
 
 def _live(

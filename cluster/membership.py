@@ -71,6 +71,7 @@ class Membership:
         self.next_version = clock.next_version
         self.layout = layout
         self._clock = clock
+        self.revision = 0  # grows with whatever a client can see of the shards
         self._saved_epoch = 0
         self._lock = threading.Lock()
         self.live: tuple[NodeId, ...] = ()
@@ -78,6 +79,10 @@ class Membership:
         self.shards = {nodes: ShardState(nodes, its) for nodes, its in groups}
         every = tuple(self.shards.values())
         self._by_partition = [every[place] for place in places]
+        self._shards_of: dict[NodeId, list[ShardState]] = {n: [] for n in identities}
+        for shard in every:
+            for node in shard.replicas:
+                self._shards_of[node].append(shard)
         self._derive(self.shards.values())
 
     # --- What protocols use (protocols.base.View) ------------------------------------
@@ -178,7 +183,7 @@ class Membership:
 
     def shards_of(self, node: NodeId) -> list[ShardState]:
         """The shards that a node is a replica of."""
-        return [shard for shard in self.shards.values() if node in shard.replicas]
+        return self._shards_of[node]
 
     def set_status(self, node: NodeId, status: str) -> None:
         """Change a node's state. A member that comes back is unchecked at first."""
@@ -344,6 +349,7 @@ class Membership:
         self._derive((shard,))
 
     def _derive(self, shards: Iterable[ShardState]) -> None:
+        self.revision += 1
         self.live = tuple(
             node for node, status in self.status.items() if status != DOWN
         )

@@ -92,6 +92,7 @@ class Reconfiguration:
         self._settle = settle
         self._expire = expire
         self._monotonic = monotonic
+        self.copied = {node: Progress() for node in members}  # since the start
         self._waiting: dict[NodeId, tuple[NodeId, ...]] = {}
         self._lost: dict[NodeId, int] = {}  # shards, as last reported
         self._transition = threading.Lock()  # a node's status and the node itself agree
@@ -198,7 +199,7 @@ class Reconfiguration:
     def _recover(self, node: NodeId, accept_loss: bool) -> Operation[Recovery]:
         cluster = self._cluster
         began = self._monotonic()
-        progress = Progress()
+        progress = Progress(self.copied[node])
         if cluster.status[node] == DOWN:
             self._reopen(node)
         with self._transition:
@@ -264,7 +265,7 @@ class Reconfiguration:
             yield Barrier()
         for node, status in tuple(self._cluster.status.items()):
             if status == RECOVERING:
-                yield from self._catch_up(node, Progress())
+                yield from self._catch_up(node, Progress(self.copied[node]))
 
     def _catch_up(self, node: NodeId, progress: Progress) -> Operation[None]:
         complete = yield from catch_up(self._cluster, node, self._settle, progress)

@@ -47,12 +47,22 @@ class CopyInterrupted(Exception):
 
 
 class Progress:
-    """What a recovery has copied so far, over all shards."""
+    """What a recovery has copied so far, over all shards; counted in `total` too."""
 
-    def __init__(self) -> None:
+    def __init__(self, total: Progress | None = None) -> None:
         self.copied = 0
         self.removed = 0
         self.bytes = 0
+        self._total = total
+
+    def count(self, record: Record, held: Record | None) -> None:
+        """One more record was copied, over the one held."""
+        self.copied += 1
+        self.bytes += record.size_bytes
+        if record.value is None and held is not None and held.value is not None:
+            self.removed += 1
+        if self._total is not None:
+            self._total.count(record, held)
 
 
 def catch_up(
@@ -187,12 +197,8 @@ def _count(
 ) -> None:
     for record in records:
         held = old.get(record.key)
-        if held is not None and held.version >= record.version:
-            continue
-        progress.copied += 1
-        progress.bytes += record.size_bytes
-        if record.value is None and held is not None and held.value is not None:
-            progress.removed += 1
+        if held is None or held.version < record.version:
+            progress.count(record, held)
 
 
 def _differing(

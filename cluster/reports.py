@@ -1,12 +1,18 @@
-"""What a node lacks and on whom it waits, for `GET /nodes`: measured, not remembered."""
+"""What a node lacks, on whom it waits, who is in sync: measured, not remembered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import msgspec
 
 from cluster.membership import Membership
+from cluster.placement import PARTITION_COUNT, grouped
+from cluster.repair import Progress
 from cluster.shard import DOWN, RECOVERING, ShardState
 from models import NodeId
+from storage.durations import Durations
 
 Compare = Callable[[ShardState, NodeId], set[str]]
 
@@ -41,3 +47,91 @@ def stale_keys(cluster: Membership, node: NodeId, compare: Compare) -> int:
             shard.note_stale(node, notes)
         count += len(notes)
     return count
+
+
+class ShardInfo(msgspec.Struct, frozen=True):
+    """The keys that share a set of replicas: who holds them, and who is in sync."""
+
+    replicas: tuple[NodeId, ...]  # in the order of their ids
+    in_sync: tuple[NodeId, ...]  # hold every acknowledged write, down ones included
+    live: tuple[NodeId, ...]  # are not down
+    readable: bool  # now
+    writable: bool  # now
+    lost: bool  # every in-sync copy lost its storage: see accept_loss
+    share: float  # of the key space, 0 to 1
+
+
+class ShardMap(msgspec.Struct, frozen=True):
+    """Every shard, and the shard of each partition of the key space."""
+
+    partition_count: int
+    shards: tuple[ShardInfo, ...]
+    # (place in `shards`, first replica), in the order of tokens
+    partitions: tuple[tuple[int, NodeId], ...]
+
+
+def shard_map(cluster: Membership) -> ShardMap:
+    """Who holds which part of the key space, and who of them is in sync now."""
+    _, places = grouped(cluster.assignment)
+    first = (replicas[0] for replicas in cluster.assignment)
+    return ShardMap(
+        PARTITION_COUNT,
+        tuple(_info(cluster, shard) for shard in cluster.shards.values()),
+        tuple(zip(places, first, strict=True)),
+    )
+
+
+def _info(cluster: Membership, shard: ShardState) -> ShardInfo:
+    return ShardInfo(
+        replicas=shard.replicas,
+        in_sync=() if shard.lost else shard.in_sync,
+        live=shard.targets,
+        readable=is_readable(shard),
+        writable=is_writable(cluster, shard),
+        lost=shard.lost,
+        share=len(shard.partitions) / PARTITION_COUNT,
+    )
+
+
+def is_readable(shard: ShardState) -> bool:
+    """True if every key of the shard can be read now."""
+    return bool(shard.sources)
+
+
+def is_writable(cluster: Membership, shard: ShardState) -> bool:
+    """True if every key of the shard can be written now."""
+    return is_readable(shard) and len(shard.members) >= cluster.min_in_sync
+
+
+class ShardCounts(msgspec.Struct, frozen=True):
+    """How the shards do, in numbers."""
+
+    in_sync: dict[int, int]  # in-sync replicas that are up: shards with so many
+    unreadable: int
+    unwritable: int
+    lost: int
+    unsettled_keys: int  # with a write of unknown outcome
+
+
+def count_shards(cluster: Membership) -> ShardCounts:
+    """The shards as they are now."""
+    shards = cluster.shards.values()
+    sizes = Counter(len(shard.members) for shard in shards)
+    return ShardCounts(
+        in_sync={
+            size: sizes[size] for size in range(max(map(len, cluster.shards)) + 1)
+        },
+        unreadable=sum(not is_readable(shard) for shard in shards),
+        unwritable=sum(not is_writable(cluster, shard) for shard in shards),
+        lost=sum(shard.lost for shard in shards),
+        unsettled_keys=sum(len(shard.unsettled) for shard in shards),
+    )
+
+
+class Measures(msgspec.Struct, frozen=True):
+    """What happened since a process began, and how its shards do, in numbers."""
+
+    shards: ShardCounts
+    events: Mapping[tuple[str, NodeId | None], int]  # of each kind, at each node
+    copied: Mapping[NodeId, Progress]  # by nodes that came back
+    commits: Mapping[NodeId, Durations | None]  # None: in memory only

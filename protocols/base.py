@@ -170,6 +170,19 @@ def check_condition(
         )
 
 
+def as_restored(intent: Intent, current: Record | None) -> Record:
+    """The record of a backup, or VersionMismatch if what is held is at least as new."""
+    version = intent.version
+    assert version is not None, "only what has a version is restored"
+    if current is not None and current.version >= version:
+        raise VersionMismatch(
+            f"cannot restore when a version at least as new is held (key={intent.key!r}, "
+            f"version={version.text}, current={current.version.text})",
+            version=current.version.text,
+        )
+    return Record(intent.key, version, intent.value, intent.expires_at_ms)
+
+
 def absent(key: str, record: Record | None) -> KeyNotFound:
     """The error for a key without a value, told apart from one that was deleted."""
     if record is None:

@@ -36,7 +36,14 @@ from models import (
     Uncertain,
     WriteOutcome,
 )
-from protocols.base import ReplicationProtocol, S, View, absent, check_condition
+from protocols.base import (
+    ReplicationProtocol,
+    S,
+    View,
+    absent,
+    as_restored,
+    check_condition,
+)
 
 LINEARIZABLE = "linearizable"
 ONE = "one"
@@ -65,9 +72,14 @@ class PrimaryBackup(ReplicationProtocol):
         if intent.condition is not None:
             current = yield from self._current(view, shard, key)
             check_condition(intent.condition, current, intent, view.now_ms())
-        version = view.next_version()
-        expires = version.ms + intent.ttl_ms if intent.ttl_ms is not None else 0
-        record = Record(key, version, intent.value, expires)
+        if intent.version is not None:
+            current = yield from self._current(view, shard, key)
+            record = as_restored(intent, current)
+            view.observe(record.version)
+        else:
+            version = view.next_version()
+            expires = version.ms + intent.ttl_ms if intent.ttl_ms is not None else 0
+            record = Record(key, version, intent.value, expires)
         if intent.level == ONE:
             return (yield from self._write_one(view, shard, record))
         return (yield from _replicate(view, shard, record, view.min_in_sync))

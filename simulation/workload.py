@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from checker.history import ABSENT, PRESENT, Operation, State
+from cluster.listing import KeyPage
 from models import (
     Condition,
     KeyNotFound,
-    KeyPage,
     ReadOutcome,
     StoreError,
     VersionMismatch,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from models import Record, Staged, Version
 from storage.content import Content
+from storage.durations import Durations
 
 
 class DamagedStorage(Exception):
@@ -37,6 +38,7 @@ class Storage(ABC):
     problem: str | None = None  # why it cannot be used, in words; None: it can
     trouble: str | None = None  # why its last commit failed; None: it did not
     damage: str | None = None  # what was wrong with what it found when it was opened
+    commits: Durations | None = None  # of making changes durable; None: it never does
 
     @abstractmethod
     def get(self, key: str) -> Record | None:

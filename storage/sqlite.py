@@ -12,6 +12,7 @@ import logging
 import queue
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from storage.base import (
     StorageInUse,
 )
 from storage.content import Content
+from storage.durations import Durations
 from storage.file import Header, RecordFile, Wreck, create
 from storage.folder import Folder, flush
 
@@ -163,6 +165,7 @@ class SqliteStorage(Storage):
         self._queue_lock = threading.Lock()
         self._commit_lock = threading.Lock()
         self.committer = Committer(self.commit)
+        self.commits: Durations = Durations()
         self._content = Content()
         self._state: tuple[int, bytes] | None = None
         self._open_batch = _Batch(self)
@@ -323,7 +326,9 @@ class SqliteStorage(Storage):
         if not records and not purges and state is None:
             return
         digest = self._file.digest ^ content.digest_change(records, purges)
+        began = time.perf_counter()
         self._file.commit(records.values(), purges, digest, state)
+        self.commits.add(time.perf_counter() - began)
         if records:  # a state record may still fit where they do not
             self.trouble = None
         content.put_many(records.values())

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cluster.listing import list_keys
+from cluster.listing import Listed, list_keys
 from cluster.shard import DOWN, RECOVERING
 from models import Answers, Ask, Barrier, Exclusive, Get, Scan, Unavailable
 from tests.scene import Scene
@@ -63,9 +63,7 @@ def test_page_of_keys_is_refused_when_its_owners_stopped_serving_meanwhile(scene
         scene.view,
         lambda key: protocol.settle(scene.view, key),
         lambda key: protocol.expire(scene.view, key),
-        prefix="",
-        after="",
-        limit=10,
+        Listed(limit=10),
     )
     need: Any = next(listing)
     assert isinstance(need.message, Scan)

@@ -136,8 +136,7 @@ class TestAround(RouteTest):
         answer = self.client.get("/events?since=x")
         self.assert_problem(answer, 400, "invalid_request", "since")
 
-    def test_front_page_leads_to_the_docs_which_need_no_other_host(self):
-        self.assertEqual(self.client.get("/").headers["Location"], "/docs")
+    def test_docs_need_no_other_host_and_lead_to_no_other_file(self):
         page = self.client.get("/docs")
         self.assertEqual(page.status_code, 200)
         self.assertNotIn("//", page.get_data(as_text=True).replace("<!doctype", ""))
@@ -149,6 +148,94 @@ class TestAround(RouteTest):
         page.close()
         for name in ("app.py", "..%2fapp.py", "%2e%2e%2fapp.py", "index.html"):
             self.assert_problem(self.client.get(f"/docs/{name}"), 404, "not_found")
+
+    def test_backup_of_a_page_can_be_restored_in_a_batch_and_again(self):
+        made = self.client.post("/write", json={"key": "a", "value": {"n": 1.50}})
+        self.client.post("/write", json={"key": "b", "value": 2, "ttl": 100})
+        self.client.post("/write", json={"key": "c", "value": None})
+        page = self.client.get("/records?limit=2").get_json()
+        self.assertEqual([r["key"] for r in page["records"]], ["a", "b"])
+        self.assertEqual(page["next"], "b")
+        self.assertEqual(page["records"][0]["version"], made.get_json()["version"])
+        self.assertEqual(set(page["records"][0]), {"key", "version", "value"})
+        self.assertIn("expires_at_ms", page["records"][1])
+        other = create_app(Settings(storage="memory", nodes=1, replication_factor=1))
+        self.addCleanup(other.close)
+        batch = {"operations": [{"op": "restore", **r} for r in page["records"]]}
+
+        first, again = (
+            other.test_client().post("/batch", json=batch).get_json()["results"]
+            for _ in range(2)
+        )
+
+        self.assertEqual([r["status"] for r in first], [200, 200])
+        self.assertEqual([r["status"] for r in again], [412, 412])
+        self.assertEqual(
+            other.test_client().get("/records").get_json()["records"], page["records"]
+        )
+
+    def test_restore_of_what_is_no_version_is_refused(self):
+        good = {
+            "op": "restore",
+            "key": "a",
+            "version": "01a203f300fc00000000",
+            "value": 1,
+        }
+        for name, wrong in (
+            ("version", "x"), ("version", 7), ("version", "f" * 20),
+            ("expires_at_ms", -1), ("expires_at_ms", 1 << 60), ("key", ""), ("ttl", 1),
+        ):  # fmt: skip
+            batch = {"operations": [{**good, name: wrong}]}
+            (result,) = self.client.post("/batch", json=batch).get_json()["results"]
+            self.assertEqual(
+                (result["status"], result["code"]), (400, "invalid_request")
+            )
+            self.assertIn(name, result["detail"])
+
+    def test_shards_cover_the_key_space_and_say_who_is_in_sync(self):
+        key = "greeting"
+        self.client.post("/write", json={"key": key, "value": 1})
+        found = self.client.get(f"/replicas/{key}").get_json()
+        self.client.post(f"/fail/{found['replica_set'][0]}")
+        self.client.post("/write", json={"key": key, "value": 2})
+
+        answer = self.client.get("/shards")
+        shown = answer.get_json()
+        place, first = shown["partitions"][found["partition"]]
+        shard = shown["shards"][place]
+
+        self.assertEqual(len(shown["partitions"]), shown["partition_count"])
+        self.assertAlmostEqual(sum(s["share"] for s in shown["shards"]), 1)
+        self.assertEqual(first, found["replica_set"][0])
+        self.assertEqual(shard["replicas"], sorted(found["replica_set"]))
+        self.assertEqual(shard["in_sync"], [found["replica_set"][1]])
+        self.assertEqual(shard["live"], shard["in_sync"])
+        self.assertTrue(shard["readable"] and shard["writable"] and not shard["lost"])
+
+    def test_shards_are_sent_again_only_after_they_changed(self):
+        seen = {"If-None-Match": self.client.get("/shards").headers["ETag"]}
+        self.assertEqual(self.client.get("/shards", headers=seen).status_code, 304)
+
+        self.client.post("/fail/0")
+
+        changed = self.client.get("/shards", headers=seen)
+        self.assertEqual(changed.status_code, 200)
+        self.assertNotEqual(changed.headers["ETag"], seen["If-None-Match"])
+
+    def test_shard_without_a_replica_that_is_up_is_not_readable(self):
+        for node in range(3):
+            self.client.post(f"/fail/{node}")
+
+        shown = self.client.get("/shards").get_json()["shards"]
+
+        self.assertFalse(any(s["readable"] or s["writable"] for s in shown))
+        self.assertFalse(any(s["lost"] for s in shown))
+
+    def test_dashboard_leads_to_no_other_file(self):
+        names = "../app.py %2e%2e/app.py ..%2fapp.py docs.html x/../../app.py".split()
+        for name in ("", *names):
+            answer = self.client.get(f"/dashboard/{name}")
+            self.assert_problem(answer, 404, "not_found")
 
     def test_process_says_that_it_lives(self):
         self.assertEqual(self.client.get("/healthz").get_json(), {"status": "ok"})

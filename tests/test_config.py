@@ -62,6 +62,7 @@ def test_every_setting_can_be_given_in_every_way(load):
         "idle_seconds": "3.5",
         "api_token": "secret-token", "read_token": "weaker-token",
         "allowed_host": "a.example", "engine": "embedded", "log_level": "debug",
+        "log_format": "json", "log_requests": "all",
     }  # fmt: skip
     assert set(values) == set(Settings.model_fields)
     flags = [w for n, v in values.items() for w in (f"--{n.replace('_', '-')}", v)]

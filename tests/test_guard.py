@@ -103,7 +103,7 @@ def test_token_opens_what_it_is_for_and_no_more(authorization, reading, writing)
 
 
 def test_only_health_and_the_pages_files_are_open_without_a_token():
-    for path in ("/", "/docs", "/docs/docs.js", "/healthz", "/readyz"):
+    for path in ("/", "/docs", "/docs/docs.js", "/dashboard/x", "/healthz", "/readyz"):
         assert verdict({"PATH_INFO": path}, **TOKENS) is None
     for path in ("/openapi.json", "/config", "/read/docs/", "/healthz/", "/Docs/x", ""):
         assert verdict({"PATH_INFO": path}, **TOKENS) == "unauthorized"

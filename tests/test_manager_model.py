@@ -22,7 +22,14 @@ from hypothesis.stateful import (
 
 import replication
 from config import Settings
-from models import Condition, KeyNotFound, StoreError, Unavailable, VersionMismatch
+from models import (
+    Condition,
+    KeyNotFound,
+    StoreError,
+    Unavailable,
+    Version,
+    VersionMismatch,
+)
 from replication import open_manager
 
 KEYS = [f"key-{n}" for n in range(6)] + ["a/b ?%", "\u00e9\U0001f600"]
@@ -135,6 +142,31 @@ class StoreBesideModel(RuleBasedStateMachine):
             return
         if outcome is not None:
             assert self.current(key) is None
+            self.acknowledged(key, outcome, value, None)
+
+    @rule(key=keys, value=json_values, ahead=st.sampled_from([-1, 0, 30_000 << 32]))
+    def restore(self, key, value, ahead):
+        """As a backup would have it: older or newer than what is held, or than the clock."""
+        current = self.current(key)
+        if ahead >= 0:  # above all that was ever made
+            above = (self.store.cluster.now_ms() + 1 << Version.MS_SHIFT) + ahead
+            text = Version(above).text
+        elif current is not None:
+            text = current[1]
+        else:
+            return  # what was deleted may be forgotten, and then there is nothing newer
+        version = Version(int(text, 16))
+        try:
+            outcome = self.attempt(
+                key, partial(self.store.restore, key, value, version)
+            )
+        except VersionMismatch as error:
+            assert ahead < 0
+            assert error.extra["version"] == current[1]
+            return
+        if outcome is not None:
+            assert ahead >= 0
+            assert outcome.version == text
             self.acknowledged(key, outcome, value, None)
 
     @rule(key=keys)

@@ -27,7 +27,7 @@ def test_description_is_valid_openapi(document):
 
 
 def test_no_route_is_missing_from_the_description(app, document):
-    pages = {"/", "/docs", "/docs/{name}", "/openapi.json"}
+    pages = {"/", "/dashboard/{name}", "/docs", "/docs/{name}", "/openapi.json"}
     served = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from flask import Response, redirect
+from flask import Response
 from msgspec import Meta
 
+from cluster.listing import KeyPage, Location, RecordPage
+from cluster.reports import ShardMap
 from config import Settings
-from models import InvalidRequest, KeyPage, Location, TooLarge, Unavailable
+from models import InvalidRequest, TooLarge, Unavailable
 from web.batch import run_batch
-from web.docs import docs_file
-from web.parsing import body, number_of
+from web.pages import docs_file, page_file
+from web.parsing import body, is_unchanged, number_of
 from web.problems import NotJson
-from web.routes import Answer, Call, Parameter, Route, answer, by_key, json_answer
+from web.routes import (
+    IF_CHANGED,
+    TEXT,
+    Answer,
+    Call,
+    Parameter,
+    Route,
+    answer,
+    by_key,
+    json_answer,
+    not_modified,
+    text_answer,
+)
 from web.shapes import BatchAnswer, BatchBody, EventList, Health
 
 KEYS_MAX = 1_000  # in one page
@@ -27,6 +41,7 @@ _PAGE = (
         Annotated[int, Meta(ge=1, le=KEYS_MAX)],
     ),
 )
+_NAMES = Parameter("name[]", "only these metrics; may be repeated")
 _SINCE = Parameter(
     "since",
     "only events with a number above this one; absent: 0",
@@ -45,8 +60,16 @@ def around_routes() -> tuple[Route, ...]:
             )
         ),
         Route(
+            "GET", "/shards", _shards, "Who holds which part of the key space", ShardMap,
+            headers=(IF_CHANGED,), has_version=True,
+        ),
+        Route(
             "GET", "/keys", _keys, "Keys in order, in pages", KeyPage,
             query=_PAGE, failures=(Unavailable,),
+        ),
+        Route(
+            "GET", "/records", _records, "Keys in order with their values, for backups",
+            RecordPage, query=_PAGE[1:], failures=(Unavailable,),
         ),
         Route(
             "POST", "/batch", _batch, "Many operations, each with its own result", BatchAnswer,
@@ -57,6 +80,9 @@ def around_routes() -> tuple[Route, ...]:
             "GET", "/events", _events, "What happened to the cluster", EventList,
             query=(_SINCE,),
         ),
+        Route(
+            "GET", "/metrics", _metrics, "What Prometheus scrapes", TEXT, query=(_NAMES,)
+        ),
         Route("GET", "/healthz", _healthz, "Whether the process lives", Health),
         Route(
             "GET", "/readyz", _readyz, "Whether every key can be served", Health,
@@ -65,7 +91,8 @@ def around_routes() -> tuple[Route, ...]:
         Route("GET", "/openapi.json", _openapi),
         Route("GET", "/docs", _docs),
         Route("GET", "/docs/<name>", _docs),
-        Route("GET", "/", _home),
+        Route("GET", "/", _page),
+        Route("GET", "/dashboard/<path:name>", _page),
     )  # fmt: skip
     return tuple(msgspec.structs.replace(route, group="Around it") for route in table)
 
@@ -75,15 +102,33 @@ def _replicas(call: Call, key: str | None = None) -> Answer:
     return answer(call.store.locate(call.key(key)))
 
 
+def _shards(call: Call) -> Answer:
+    """A shard is the keys that share a set of replicas, and so an in-sync set."""
+    version = call.store.revision  # asked first: what it names may be newer
+    if is_unchanged(call.environ, version):
+        return not_modified(version)
+    return answer(call.store.shards(), version=version)
+
+
 def _keys(call: Call) -> Answer:
     """Keys written or deleted while pages are fetched may or may not be listed."""
     query = call.query
-    limit = number_of(query, "limit", 100, KEYS_MAX)
-    if not limit:
-        raise InvalidRequest("limit is at least 1")
+    limit = _limit_of(call)
     return answer(
         call.store.keys(query.get("prefix", ""), query.get("after", ""), limit)
     )
+
+
+def _records(call: Call) -> Answer:
+    """A page holds at most some 4 MiB of values, or one record, whatever the limit."""
+    return answer(call.store.records(call.query.get("after", ""), _limit_of(call)))
+
+
+def _limit_of(call: Call) -> int:
+    limit = number_of(call.query, "limit", 100, KEYS_MAX)
+    if not limit:
+        raise InvalidRequest("limit is at least 1")
+    return limit
 
 
 def _batch(call: Call) -> Answer:
@@ -102,6 +147,12 @@ def _events(call: Call) -> Answer:
     """Numbers grow, over restarts too; the newest 10,000 of a process are kept."""
     since = number_of(call.query, "since", 0, 10**15)
     return answer(EventList(call.store.events(since)))
+
+
+def _metrics(call: Call) -> Answer:
+    """In Prometheus' text format, or OpenMetrics where `Accept` asks for it."""
+    names = [name for name in call.query.get("name[]", "").split(",") if name]
+    return text_answer(*call.render(call.environ.get("HTTP_ACCEPT", ""), names))
 
 
 def _healthz(call: Call) -> Answer:
@@ -127,5 +178,5 @@ def _docs(call: Call, name: str = "docs.html") -> Response:
     return docs_file(name)
 
 
-def _home(call: Call) -> Any:
-    return redirect("/docs")
+def _page(call: Call, name: str = "index.html") -> Response:
+    return page_file(name)

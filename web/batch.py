@@ -10,11 +10,11 @@ import logging
 import msgspec
 from msgspec import Raw
 
-from models import StoreError, TooLarge
+from models import StoreError, TooLarge, Version
 from replication import ReplicationManager
 from web.parsing import decode
 from web.problems import failure
-from web.shapes import BatchAnswer, BatchOperation, BatchRead, BatchWrite
+from web.shapes import BatchAnswer, BatchOperation, BatchRead, BatchRestore, BatchWrite
 
 log = logging.getLogger(__name__)
 _operation: msgspec.json.Decoder[BatchOperation] = msgspec.json.Decoder(BatchOperation)
@@ -50,4 +50,7 @@ def _run(store: ReplicationManager, operation: BatchOperation) -> msgspec.Struct
         return store.write(key, operation.value, ttl=operation.ttl)
     if isinstance(operation, BatchRead):
         return store.read(key)
+    if isinstance(operation, BatchRestore):
+        version = Version(int(operation.version, 16))
+        return store.restore(key, operation.value, version, operation.expires_at_ms)
     return store.delete(key)

@@ -18,7 +18,7 @@ from web.problems import Forbidden, Unauthorized, WrongHost
 
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 OPEN_PATHS = frozenset(("/", "/docs", "/healthz", "/readyz"))  # no token wanted
-OPEN_FOLDER = "/docs/"
+OPEN_FOLDERS = ("/docs/", "/dashboard/")
 _SEEN_MAX = 100
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@,\s]+))(?::[0-9]*)?")
 
@@ -66,7 +66,7 @@ class Guard:
 
     def _check_token(self, environ: Environ) -> None:
         path = environ.get("PATH_INFO", "")
-        if path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
+        if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
             return
         scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         token = given.strip().encode("latin-1", "replace")

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ from web.problems import (
     Overloaded,
     TooSlow,
 )
+from web.routes import ARRIVED
 
 Application = Callable[[Environ, Any], Iterable[bytes]]
 Pairs = list[tuple[str, str]]
@@ -53,12 +54,16 @@ class Service(Protocol):
     def refuse(self, error: Exception) -> Application:
         """An application that answers with an error whatever it is asked."""
 
+    def watch(self, load: Callable[[], Mapping[str, int]]) -> None:
+        """Show how many requests are in each state, as `load` tells."""
+
 
 class Exchange:
     """One request and its one answer."""
 
     __slots__ = (
         "_unanswered",
+        "arrived",
         "body",
         "cancel",
         "deadline",
@@ -70,6 +75,7 @@ class Exchange:
     def __init__(self, watcher: Any, deadline: float) -> None:
         self.watcher = watcher
         self.deadline = deadline
+        self.arrived = 0.0  # when it was whole, by time.monotonic
         self.body = b""
         self.size = 0  # bytes set aside for a large body
         self.worked_on = False
@@ -108,6 +114,7 @@ class Intake:
     ) -> None:
         self._application: Application = service
         self._refuse = service.refuse
+        service.watch(self._load)
         self._settings = settings
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -136,6 +143,16 @@ class Intake:
         self._ended.set()
         self._watcher.join()
         return finished
+
+    def _load(self) -> dict[str, int]:
+        with self._lock:
+            waiting, working = len(self._waiting), self._working
+            receiving = len(self._open) - waiting - working
+        return {
+            "receiving": max(0, receiving),
+            "waiting": waiting,
+            "working": working,
+        }
 
     def begin(self, watcher: Any) -> None:
         """A request came in; its body may not have."""
@@ -202,7 +219,8 @@ class Intake:
             full = self._working + len(self._waiting) >= most
             if not full or exchange.watcher.scope.path in ALWAYS:
                 exchange.worked_on = True
-                exchange.deadline = time.monotonic() + settings.request_seconds
+                exchange.arrived = time.monotonic()
+                exchange.deadline = exchange.arrived + settings.request_seconds
                 if free:
                     self._working += 1
                 else:
@@ -235,7 +253,9 @@ class Intake:
         application = self._application
         if (error := self._fault(scope, pairs)) is not None:
             application = self._refuse(error)
-        exchange.answer(application, environ_of(scope, pairs, exchange.body))
+        environ = environ_of(scope, pairs, exchange.body)
+        environ[ARRIVED] = exchange.arrived
+        exchange.answer(application, environ)
 
     def _fault(self, scope: Any, pairs: Pairs) -> Exception | None:
         """What is wrong with a header, if anything is."""

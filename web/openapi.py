@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -22,8 +22,8 @@ from web.problems import (
     TooSlow,
     Unauthorized,
 )
-from web.routes import Parameter, Route
-from web.shapes import KEY_SCHEMA, BatchDelete, BatchRead, BatchWrite, Problem
+from web.routes import TEXT, Parameter, Route
+from web.shapes import KEY_SCHEMA, BatchOperation, Problem
 
 _REF = "#/components/schemas/{name}"
 _PATH_PARTS = {
@@ -53,14 +53,14 @@ def document(routes: Sequence[Route], settings: Settings) -> dict[str, Any]:
     """The whole description; with `settings` for whether a token is wanted."""
     shown = [route for route in routes if route.summary]
     bodies = [route.body.decoder.type for route in shown if route.body is not None]
-    answers = [r.answer for r in shown if r.answer not in (None, Settings)]
-    shapes = [Problem, BatchWrite, BatchRead, BatchDelete, *bodies, *answers]
+    answers = [r.answer for r in shown if r.answer not in (None, TEXT, Settings)]
+    shapes = [Problem, *get_args(BatchOperation), *bodies, *answers]
     _, components = msgspec.json.schema_components(shapes, ref_template=_REF)
     components["Settings"] = Settings.public_schema()
     secured = settings.api_token is not None
     paths: dict[str, dict[str, Any]] = {}
     for route in shown:
-        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route.path)
+        path = route.template
         described = _operation(route, wants_token=secured and path not in OPEN_PATHS)
         paths.setdefault(path, {})[route.method.lower()] = described
     return {
@@ -102,7 +102,9 @@ def _operation(route: Route, *, wants_token: bool) -> dict[str, Any]:
 
 def _responses(route: Route, *, wants_token: bool) -> dict[str, Any]:
     done: dict[str, Any] = {"description": "done"}
-    if route.answer is not None:
+    if route.answer is TEXT:
+        done["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    elif route.answer is not None:
         schema = _reference(route.answer)
         done["content"] = {"application/json": {"schema": schema}}
     if route.has_version:

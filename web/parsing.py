@@ -35,7 +35,10 @@ _LONE_SURROGATE = re.compile(
 
 
 def query_of(environ: Environ, known: Sequence[str]) -> Mapping[str, str]:
-    """The query parameters; InvalidRequest for one that is unknown or repeated."""
+    """The query parameters; InvalidRequest for one that is unknown or repeated.
+
+    Only one whose name ends with [] may be repeated: its values are joined by commas.
+    """
     text = environ.get("QUERY_STRING")
     if not text:
         return {}
@@ -54,7 +57,9 @@ def query_of(environ: Environ, known: Sequence[str]) -> Mapping[str, str]:
             raise InvalidRequest(
                 f"unknown query parameter {name!r} ({_known(name, known)})"
             )
-        if name in found:
+        if name in found and name.endswith("[]"):
+            value = f"{found[name]},{value}"
+        elif name in found:
             raise InvalidRequest(f"the query parameter {name!r} is given twice")
         found[name] = value
     return found

@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from werkzeug.routing import BaseConverter
 
 from models import StoreError
@@ -21,7 +22,11 @@ from replication import ReplicationManager
 from web.parsing import Body, Environ, path_key, query_key
 from web.shapes import Key
 
-REQUEST_ID = "kv.request_id"  # in the WSGI environment
+# In the WSGI environment:
+REQUEST_ID = "kv.request_id"
+LABELS = "kv.labels"  # (route, consistency level), for metrics and logs
+ARRIVED = "kv.arrived"  # when the request was whole, by time.monotonic
+TEXT = str
 _STATUS_LINES = {
     status.value: f"{status.value} {status.phrase}" for status in HTTPStatus
 }
@@ -45,7 +50,7 @@ class Route(msgspec.Struct, frozen=True):
     path: str  # as Flask writes it
     handler: Callable[..., Any]
     summary: str = ""  # none: a page, which the description leaves out
-    answer: Any = None  # the shape of the 200
+    answer: Any = None  # the shape of the 200; TEXT: it is not JSON
     body: Body | None = None
     query: tuple[Parameter, ...] = ()
     headers: tuple[Parameter, ...] = ()
@@ -54,11 +59,32 @@ class Route(msgspec.Struct, frozen=True):
     group: str = "The store"  # the heading that it stands under
 
     @property
+    def template(self) -> str:
+        """Its path as OpenAPI writes it."""
+        return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", self.path)
+
+    @property
     def name(self) -> str:
         """A word for the route that no other has."""
         return re.sub(r"\W+", "_", f"{self.method} {self.path}".lower()).strip("_")
 
 
+ETAGS = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"const": "*"},
+                {"pattern": r'^"[!#-~]*"( *, *"[!#-~]*")*$'},
+            ]
+        }
+    ),
+]
+IF_CHANGED = Parameter(
+    "If-None-Match",
+    '304 if this is still the version: `"<version>"`',
+    ETAGS,
+)
 KEY = Parameter(
     "key", "the key, for those that clients and proxies tidy away", Key, required=True
 )
@@ -81,6 +107,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     query: Mapping[str, str]
     route: Route
     described: bytes  # the document of /openapi.json
+    render: Callable[[str, Sequence[str]], tuple[bytes, str]]  # the text of /metrics
 
     def key(self, in_path: str | None) -> str:
         """The key, from wherever the route has it."""
@@ -139,6 +166,13 @@ def json_answer(
     text += b"\n"
     length = ("Content-Length", str(len(text)))
     return Answer(text, status, [("Content-Type", kind), length])
+
+
+def text_answer(text: bytes, kind: str) -> Answer:
+    """Text of a kind that is not JSON."""
+    return Answer(
+        text, 200, [("Content-Type", kind), ("Content-Length", str(len(text)))]
+    )
 
 
 class KeyConverter(BaseConverter):

@@ -6,7 +6,7 @@ classes, so that the three cannot drift apart.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -31,6 +31,12 @@ Ttl = Annotated[
         description="seconds after which the key is gone",
         extra_json_schema={"exclusiveMinimum": 0, "maximum": TTL_SECONDS_MAX},
     ),
+]
+# Of hybrid time in milliseconds since 1970: the year 6429. Beyond it there would be no
+# room left for versions to grow.
+MS_MAX = (1 << 47) - 1
+VersionText = Annotated[
+    str, Meta(pattern="^[0-7][0-9a-f]{19}$", description="as GET /records gave it")
 ]
 Mode = Annotated[str, Meta(extra_json_schema={"enum": list(FAIL_MODES)})]
 
@@ -96,7 +102,23 @@ class BatchDelete(
     key: Key
 
 
-BatchOperation = BatchWrite | BatchRead | BatchDelete
+class BatchRestore(
+    Struct,
+    frozen=True,
+    gc=False,
+    forbid_unknown_fields=True,
+    tag_field="op",
+    tag="restore",
+):
+    """Write a key under the version that it had; 412 where one at least as new is held."""
+
+    key: Key
+    version: VersionText
+    value: Value
+    expires_at_ms: Annotated[int, Meta(ge=0, le=MS_MAX)] = 0
+
+
+BatchOperation = BatchWrite | BatchRead | BatchDelete | BatchRestore
 
 
 def _any_of(*shapes: type) -> dict[str, Any]:
@@ -109,9 +131,7 @@ class BatchBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
     # Checked one at a time, so that a wrong one spoils its own result only.
     operations: list[
-        Annotated[
-            Raw, Meta(extra_json_schema=_any_of(BatchWrite, BatchRead, BatchDelete))
-        ]
+        Annotated[Raw, Meta(extra_json_schema=_any_of(*get_args(BatchOperation)))]
     ]
 
 

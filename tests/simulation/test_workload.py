@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from checker.history import ABSENT, PRESENT, Operation, State
+from cluster.listing import KeyInfo, KeyPage
 from models import (
-    KeyInfo,
-    KeyPage,
     Timeout,
     Unavailable,
     Uncertain,

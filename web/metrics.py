@@ -1,0 +1,257 @@
+"""What GET /metrics shows, in Prometheus' text format, with its official client.
+
+Requests are counted as they are answered; all else is measured when it is asked for, from
+what any engine can tell. Label values come from fixed sets: methods, routes, levels,
+statuses, nodes, kinds of events; so no client can make the page grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+
+from prometheus_client import (
+    CollectorRegistry,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from cluster.reports import Measures
+from models import NodeInfo
+from replication import ReplicationManager
+from storage.durations import BOUNDS, Durations
+
+NODE_STATES = ("up", "down", "recovering")
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+# Seconds. A read takes some 0.1 ms, a durable write 1 ms; what waits takes longer.
+_BUCKETS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+# Of events at a node, those that are counted for it.
+_NODE_EVENTS = {
+    "kv_node_failures": ("node_failed", "failures of the node, asked for"),
+    "kv_node_recoveries": ("node_recovered", "times that the node caught up"),
+    "kv_node_damage_found": ("damage_found", "times that its file was found damaged"),
+    "kv_node_storage_failures": ("storage_failed", "times that its storage failed"),
+}
+# Of every kind, so that each is there, with 0, before its first event: what a counter
+# begins with is not seen as growth.
+EVENT_KINDS = (
+    *("node_failed", "recovery_began", "node_recovered", "waiting"),
+    *("damage_found", "storage_failed", "storage_replaced"),
+    *("data_lost", "loss_accepted", "expired", "purged"),
+)
+Load = Callable[[], Mapping[str, int]]
+
+
+class Metrics:
+    """The metrics of one application: counts requests, and renders all there are."""
+
+    def __init__(self, store: ReplicationManager) -> None:
+        # They would be one more series for each, and nothing asks for them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        self._requests = Histogram(
+            "kv_http_request_duration_seconds",
+            "time from a whole request to its answer; its count is the number of requests",
+            ("method", "route", "level", "status"),
+            registry=self._registry,
+            buckets=_BUCKETS,
+        )
+        self._known: dict[
+            tuple[str, tuple[str, str], str], Callable[[float], None]
+        ] = {}
+        self._store = _StoreCollector(store)
+        self._registry.register(self._store)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    def count(
+        self, method: str, labels: tuple[str, str], status: str, seconds: float
+    ) -> None:
+        """Count a request that was answered; `labels` are its route and level, or empty."""
+        known = method, labels, status
+        observe = self._known.get(known)
+        if observe is None:
+            named = method if method in METHODS else "other"
+            observe = self._requests.labels(named, *labels, status).observe
+            if named == method:
+                self._known[known] = observe
+        observe(seconds)
+
+    def watch(self, load: Load) -> None:
+        """Show also what a server has under way: requests in each state."""
+        self._store.load = load
+
+    def render(self, accept: str, names: Sequence[str]) -> tuple[bytes, str]:
+        """The text and its content type; only the metrics of `names`, if any are given."""
+        encode, content_type = choose_encoder(accept)
+        registry = self._registry
+        chosen = registry.restricted_registry(names) if names else registry
+        return encode(chosen), content_type
+
+
+class _StoreCollector(Collector):
+    """Asks the store, and the server, when it is asked."""
+
+    def __init__(self, store: ReplicationManager) -> None:
+        self._store = store
+        self.load: Load | None = None
+
+    def describe(self) -> Iterable[Metric]:
+        """What there may be, so that nothing is measured at registration."""
+        return self._all(None)
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything as it is now."""
+        return self._all(self._store)
+
+    def _all(self, store: ReplicationManager | None) -> Iterator[Metric]:
+        nodes = store.nodes() if store is not None else ()
+        measures = store.measures() if store is not None else None
+        yield from _node_gauges(nodes)
+        yield from _node_counters(measures)
+        yield _commits(measures)
+        yield from _shard_gauges(measures)
+        yield from _whole(store, nodes)
+        events = CounterMetricFamily(
+            "kv_events", "events of each kind since the start", labels=["kind"]
+        )
+        for kind, count in _by_kind(measures).items():
+            events.add_metric([kind], count)
+        yield events
+        open_requests = GaugeMetricFamily(
+            "kv_http_requests_open", "requests under way, by state", labels=["state"]
+        )
+        for state, count in (self.load() if store and self.load else {}).items():
+            open_requests.add_metric([state], count)
+        yield open_requests
+
+
+def _node_gauges(nodes: Sequence[NodeInfo]) -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "kv_node_state", "1 for the state that the node is in", labels=["node", "state"]
+    )
+    for node in nodes:
+        for name in NODE_STATES:
+            state.add_metric([str(node.node_id), name], node.status == name)
+    yield state
+    gauges: dict[str, tuple[str, Callable[[NodeInfo], float]]] = {
+        "kv_node_up": ("1 if it serves all its keys", lambda n: n.status == "up"),
+        "kv_node_keys": ("keys with a value at the node", lambda n: n.keys),
+        "kv_node_bytes": ("bytes of keys and values at the node", lambda n: n.bytes),
+        "kv_node_stale_keys": (
+            "keys that the node should hold and lacks, or holds older",
+            lambda n: n.stale_keys,
+        ),
+        "kv_node_waiting_for": (
+            "nodes that are down and alone hold what it lacks",
+            lambda n: len(n.waiting_for),
+        ),
+        "kv_node_storage_problem": (
+            "1 if its storage is in trouble: GET /nodes says how",
+            lambda n: isinstance(n.problem, str),
+        ),
+    }
+    for name, (text, measure) in gauges.items():
+        gauge = GaugeMetricFamily(name, text, labels=["node"])
+        for node in nodes:
+            gauge.add_metric([str(node.node_id)], measure(node))
+        yield gauge
+
+
+def _node_counters(measures: Measures | None) -> Iterator[Metric]:
+    copied = measures.copied if measures is not None else {}
+    for name, (kind, text) in _NODE_EVENTS.items():
+        counter = CounterMetricFamily(name, text, labels=["node"])
+        for node in copied:
+            count = measures.events.get((kind, node), 0) if measures else 0
+            counter.add_metric([str(node)], count)
+        yield counter
+    counters = {
+        "kv_node_copied_keys": ("keys copied to it when it came back", "copied"),
+        "kv_node_copied_bytes": ("bytes copied to it when it came back", "bytes"),
+        "kv_node_removed_keys": ("of those, keys deleted meanwhile", "removed"),
+    }
+    for name, (text, field) in counters.items():
+        counter = CounterMetricFamily(name, text, labels=["node"])
+        for node, progress in copied.items():
+            counter.add_metric([str(node)], getattr(progress, field))
+        yield counter
+
+
+def _commits(measures: Measures | None) -> Metric:
+    family = HistogramMetricFamily(
+        "kv_node_commit_duration_seconds",
+        "time to write a commit to the node's file and flush it to stable storage",
+        labels=["node"],
+    )
+    for node, commits in (measures.commits if measures is not None else {}).items():
+        if commits is not None:
+            family.add_metric([str(node)], _buckets(commits), commits.sum_seconds)
+    return family
+
+
+def _buckets(durations: Durations) -> list[tuple[str, float]]:
+    names = (*map(str, BOUNDS), "+Inf")
+    return list(zip(names, accumulate(durations.counts), strict=True))
+
+
+def _shard_gauges(measures: Measures | None) -> Iterator[Metric]:
+    counts = measures.shards if measures is not None else None
+    sizes = GaugeMetricFamily(
+        "kv_shards",
+        "shards (keys that share their replicas) by in-sync replicas that are up",
+        labels=["in_sync"],
+    )
+    for size, count in (counts.in_sync if counts is not None else {}).items():
+        sizes.add_metric([str(size)], count)
+    yield sizes
+    gauges = {
+        "kv_shards_unreadable": ("shards that cannot be read now", "unreadable"),
+        "kv_shards_unwritable": ("shards that cannot be written now", "unwritable"),
+        "kv_shards_lost": ("shards whose every in-sync copy was lost", "lost"),
+        "kv_unsettled_keys": ("keys with a write of unknown outcome", "unsettled_keys"),
+    }
+    for name, (text, field) in gauges.items():
+        value = getattr(counts, field) if counts is not None else 0
+        yield GaugeMetricFamily(name, text, value=value)
+
+
+def _whole(
+    store: ReplicationManager | None, nodes: Sequence[NodeInfo]
+) -> Iterator[Metric]:
+    ready = store.is_ready() if store is not None else False
+    yield GaugeMetricFamily("kv_ready", "1 if every key can be served", value=ready)
+    total = sum(node.bytes for node in nodes)
+    yield GaugeMetricFamily(
+        "kv_stored_bytes", "bytes of keys and values, each replica counted", value=total
+    )
+    limit = store.settings.max_stored_bytes if store is not None else 0
+    yield GaugeMetricFamily(
+        "kv_stored_bytes_limit", "the setting max_stored_bytes", value=limit
+    )
+    names = ("protocol", "placement", "storage", "durability", "consistency", "engine")
+    settings = {n: str(getattr(store.settings, n)) for n in names} if store else {}
+    if store is not None:
+        settings["replicas"] = str(store.settings.replicas_of_a_key)
+    yield InfoMetricFamily("kv_store", "how the store is set up", value=settings)
+
+
+def _by_kind(measures: Measures | None) -> dict[str, int]:
+    found = dict.fromkeys(EVENT_KINDS, 0) if measures is not None else {}
+    for (kind, _), count in (measures.events if measures is not None else {}).items():
+        found[kind] = found.get(kind, 0) + count
+    return found
