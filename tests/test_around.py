@@ -35,6 +35,16 @@ class TestSmallValues(RouteTest):
             self.write(value=[[[[]]]]), 400, "invalid_request", "max_depth"
         )
 
+    def test_value_as_deep_as_a_write_takes_is_taken_by_a_batch_too(self):
+        write = {"op": "write", "key": "k", "value": [[["]]]]]"]]]}
+        deeper = {**write, "value": [[[[]]]]}
+
+        taken = self.client.post("/batch", json={"operations": [write]})
+        refused = self.client.post("/batch", json={"operations": [deeper]})
+
+        self.assertEqual(taken.get_json()["results"][0]["status"], 200)
+        self.assert_problem(refused, 400, "invalid_request", "max_depth")
+
     def test_full_store_takes_no_more_but_can_be_read_and_emptied(self):
         for number in range(6):  # two replicas of each
             self.assertEqual(self.write(str(number), "v" * 90).status_code, 200)

@@ -73,7 +73,7 @@ def around_routes() -> tuple[Route, ...]:
         ),
         Route(
             "POST", "/batch", _batch, "Many operations, each with its own result", BatchAnswer,
-            body=body(BatchBody, batch), failures=(TooLarge, NotJson),
+            body=body(BatchBody, batch, levels=2), failures=(TooLarge, NotJson),
         ),
         Route("GET", "/config", _config, "The settings in force", Settings),
         Route(

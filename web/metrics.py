@@ -62,7 +62,7 @@ class Metrics:
     def __init__(self, store: ReplicationManager) -> None:
         # They would be one more series for each, and nothing asks for them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._registry = CollectorRegistry()
+        self._registry = CollectorRegistry(auto_describe=True)
         self._requests = Histogram(
             "kv_http_request_duration_seconds",
             "time from a whole request to its answer; its count is the number of requests",

@@ -188,6 +188,7 @@ class Body(msgspec.Struct, frozen=True):
     decoder: msgspec.json.Decoder[Any]
     example: str
     optional: bool = False
+    levels: int = 0  # around each value, more than a write of one key has
 
     def read(self, environ: Environ, bytes_max: int, depth_max: int) -> Any:
         """The body in its shape; an empty one, where that is allowed, with defaults."""
@@ -196,7 +197,7 @@ class Body(msgspec.Struct, frozen=True):
             return self.decoder.decode(b"{}")
         if environ.get("CONTENT_TYPE") != "application/json":
             self._check_type(environ)
-        _check_depth(data, depth_max)
+        _check_depth(data, depth_max + self.levels)
         return decode(data, self.decoder)
 
     def _check_type(self, environ: Environ) -> None:
@@ -215,9 +216,11 @@ class Body(msgspec.Struct, frozen=True):
         )
 
 
-def body(shape: type, example: str, *, optional: bool = False) -> Body:
+def body(
+    shape: type, example: str, *, optional: bool = False, levels: int = 0
+) -> Body:
     """A body of this shape."""
-    return Body(msgspec.json.Decoder(shape), example, optional)
+    return Body(msgspec.json.Decoder(shape), example, optional, levels)
 
 
 def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
