@@ -11,6 +11,7 @@ again behind the caller's back, since only the caller knows what a second write 
 
     StoreError
     |-- InvalidRequest     the request is wrong and will never succeed: mend it
+    |-- NotAllowed         no token, or one that may not do this, or another name is wanted
     |-- KeyNotFound        the key is absent, or was deleted (`deleted`, `version`)
     |-- NodeNotFound       no node has this id
     |-- VersionMismatch    the condition does not hold; `version` is the current one
@@ -28,7 +29,6 @@ import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from types import TracebackType
 from typing import Any, TypeVar
 
 import requests
@@ -75,6 +75,10 @@ class InvalidRequest(StoreError):
     """The request is wrong and will never succeed."""
 
 
+class NotAllowed(StoreError):
+    """The token is missing, wrong or too weak, or the server does not go by this name."""
+
+
 class KeyNotFound(StoreError):
     """The key has no value."""
 
@@ -107,10 +111,14 @@ _KINDS: dict[str, type[StoreError]] = {
     "invalid_request": InvalidRequest,
     "too_large": InvalidRequest,
     "not_json": InvalidRequest,
+    "unauthorized": NotAllowed,
+    "forbidden": NotAllowed,
+    "wrong_host": NotAllowed,
     "key_not_found": KeyNotFound,
     "node_not_found": NodeNotFound,
     "version_mismatch": VersionMismatch,
     "unavailable": Unavailable,
+    "overloaded": Unavailable,
     "timeout": Timeout,
     "uncertain": Uncertain,
 }
@@ -156,6 +164,7 @@ class Node:
     stale_keys: int
     waiting_for: tuple[int, ...]
     zone: str | None = None
+    problem: str | None = None  # what is wrong with its storage
     recovery: Mapping[str, Any] | None = None
 
 
@@ -185,6 +194,7 @@ class Client:
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._timeout = (min(timeout, CONNECT_SECONDS_MAX), timeout)
+        self._shards: tuple[str, dict[str, Any]] | None = None  # with its ETag
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=64))
@@ -249,6 +259,20 @@ class Client:
         """Where a key lives, why, and which version each replica holds."""
         return self._call("GET", "/replicas", key=key)
 
+    def shards(self) -> dict[str, Any]:
+        """Each set of nodes that shares keys: its part of them, and what it can serve.
+
+        While nothing changed, a second call costs little; so do not change the answer.
+        """
+        known = self._shards
+        headers = {} if known is None else {"If-None-Match": known[0]}
+        answer = self._send("GET", "/shards", None, headers, {})
+        if known is not None and answer.status_code == 304:
+            return known[1]
+        found: dict[str, Any] = _parse(answer)
+        self._shards = (answer.headers.get("ETag", ""), found)
+        return found
+
     # --- Nodes -----------------------------------------------------------------------
 
     def nodes(self) -> list[Node]:
@@ -273,6 +297,11 @@ class Client:
         """The settings in force."""
         return self._call("GET", "/config")
 
+    def metrics(self, *names: str) -> str:
+        """What is measured, as Prometheus text: of these samples only, if any are named."""
+        query: dict[str, Any] = {"name[]": names} if names else {}
+        return self.call("GET", "/metrics", **query).decode()
+
     def is_ready(self) -> bool:
         """True if every key can be read and written now."""
         try:
@@ -288,13 +317,23 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        **query: Any,
+    ) -> bytes:
+        """The answer as it was sent: for what no method here is for.
+
+        `body` is sent as JSON; bytes are JSON already. What is None in `query` is left
+        out. A key goes into the query: HTTP libraries tidy `a//b` and `..` in a path.
+        """
+        return _successful(self._send(method, path, body, headers, query)).content
 
     def _call(
         self,
@@ -304,9 +343,18 @@ class Client:
         headers: Mapping[str, str] | None = None,
         **query: str | int | None,
     ) -> dict[str, Any]:
-        # Keys go into the query, never the path: HTTP libraries tidy `a//b` and `..`.
+        return _parse(self._send(method, path, body, headers, query))
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        headers: Mapping[str, str] | None,
+        query: Mapping[str, Any],
+    ) -> requests.Response:
         try:
-            data = None if body is None else _to_json(body).encode()
+            data = body if isinstance(body, bytes | None) else _to_json(body).encode()
             asked = requests.Request(
                 method,
                 self._base_url + path,
@@ -317,22 +365,18 @@ class Client:
             if data is not None:
                 asked.headers["Content-Type"] = "application/json"
             prepared = self._session.prepare_request(asked)
+            self._session.get_adapter(str(prepared.url))
+            for text in prepared.headers.values():
+                str(text).encode("latin-1")
         except (TypeError, ValueError, RecursionError) as error:
             text = f"cannot be sent as JSON over HTTP: {error}"
             raise InvalidRequest(text, code="invalid_request", definite=True) from error
         try:
-            answer = self._session.send(
+            return self._session.send(
                 prepared, timeout=self._timeout, allow_redirects=False
             )
         except requests.RequestException as error:
             raise _no_connection(error) from error
-        if answer.status_code != 200:
-            raise _failure(answer)
-        try:
-            found: dict[str, Any] = json.loads(answer.content)
-        except ValueError as error:
-            raise _failure(answer) from error
-        return found
 
 
 def _conditions(if_version: str | None, if_absent: bool) -> dict[str, str]:
@@ -353,6 +397,20 @@ def _make(kind: type[D], answer: Mapping[str, Any]) -> D:
 
 
 _TUPLES = frozenset(("replicas", "missed", "waiting_for"))
+
+
+def _parse(answer: requests.Response) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(_successful(answer).content)
+    except ValueError as error:
+        raise _failure(answer) from error
+    return found
+
+
+def _successful(answer: requests.Response) -> requests.Response:
+    if answer.status_code != 200:
+        raise _failure(answer)
+    return answer
 
 
 def _failure(answer: requests.Response) -> StoreError:

@@ -31,6 +31,7 @@ SECRET = frozenset(("api_token", "read_token"))
 BODY_OVERHEAD_BYTES = 8 << 10  # of a body over its value: key, field names, blanks
 FILE_NAME = "kv.toml"
 PREFIX = "KV_"
+OF_CLIENTS = frozenset(("KV_URL", "KV_TOKEN"))  # not settings: for console/
 # The settings as --help shows them; every setting is in one group.
 GROUPS = {
     "where it listens": "host port threads",
@@ -256,8 +257,8 @@ def _parser() -> argparse.ArgumentParser:
         usage="python run.py [serve] [flags]",
         description="Serve the key-value store over HTTP. Defaults are in [brackets].",
         epilog=f"Each flag is also an environment variable ({PREFIX}PORT for --port) and "
-        f"a key of {FILE_NAME} (port), used in that order. Other commands: "
-        "simulate, check, experiment and bench, each with --help.",
+        f"a key of {FILE_NAME} (port), used in that order. `python run.py --help` lists "
+        "the other commands.",
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(
             prog, max_help_position=34, width=96
@@ -296,11 +297,12 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     known = {PREFIX + name.upper(): name for name in Settings.model_fields}
     found: dict[str, Any] = {}
     for variable, text in environ.items():
-        if not variable.startswith(PREFIX):
+        if not variable.startswith(PREFIX) or variable in OF_CLIENTS:
             continue
         name = known.get(variable)
         if name is None:
-            raise BadSetting(f"unknown variable {variable}{_suggest(variable, known)}")
+            near = _suggest(variable, [*known, *sorted(OF_CLIENTS)])
+            raise BadSetting(f"unknown variable {variable}{near}")
         found[name] = text.split(",") if _is_list(name) else text
     return found
 

@@ -1,145 +1,80 @@
-"""The command line: `python run.py [serve] [flags]`, or one of COMMANDS below.
+"""The command line: `python run.py [serve] [flags]`, or one of the commands of its help.
 
-Parses, wires and exits: 0 in good order, 1 failed, 2 called or set up wrongly, each
-time with one line that says what to do. Nothing is decided here.
+Finds the command, loads what it needs and nothing else, and exits with its status.
 """
 
 from __future__ import annotations
 
-import difflib
-import logging
-import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib import import_module
 
-import apsw
+from console.catalogue import CLIENT, COMMANDS, MEASURE, PROGRAMS, SERVE, Entry
+from console.exits import MEANING
 
-from app import StoreApp, create_app
-from config import WILDCARDS, BadSetting, Settings, load_settings
-from db import FormatUnknown, StorageInUse
-from replication import SettingsMismatch, StorageUnreadable
-from web.logs import configure
-from web.server import CannotListen, Server, listen
-
-GRACE_SECONDS = 3.0  # for requests that run when a stop is asked
-CLOSE_SECONDS = 1.5  # for the store after that
-COMMANDS = {
-    "simulate": "simulation.cli",
-    "check": "checker.cli",
-    "experiment": "experiments.cli",
-    "bench": "benchmarks.cli",
+GROUPS = {
+    "Serve": SERVE,
+    "A running store": CLIENT,
+    "Try and measure": MEASURE,
 }
-log = logging.getLogger(__name__)
+HEAD = """\
+usage: python run.py [COMMAND] [OPTIONS]
+
+A replicated key-value store that you can break on purpose. Without a command it serves:
+python run.py --port 5001 --nodes 5 --storage memory
+"""
+TAIL = """\
+Every setting is in `python run.py serve --help`; every other command has --help too, with
+an example. Those on a running store go to --url or KV_URL, else http://127.0.0.1:5000,
+with --token or KV_TOKEN, and print JSON with --json. They exit with:
+"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; the status to exit with."""
+    if argv and argv[0] in ("--help", "-h", "help"):
+        print(overview(), end="")
+        return 0
     command, rest = (
         (argv[0], argv[1:]) if argv and argv[0][:1] != "-" else ("serve", argv)
     )
-    if command == "serve":
-        return serve(rest)
-    if command in COMMANDS:
-        run: Callable[[Sequence[str]], int] = import_module(COMMANDS[command]).main
-        return run(rest)
-    known = ["serve", *COMMANDS]
-    near = difflib.get_close_matches(command, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-    return _complain(f"unknown command {command}: {hint}")
-
-
-def serve(argv: Sequence[str]) -> int:
-    """Serve until SIGTERM or Ctrl-C, then finish what runs and close the store."""
-    try:
-        settings = load_settings(argv)
-        configure(settings)
-        listener = listen(settings.host, settings.port)
-        try:
-            app = create_app(settings)
-        except BaseException:
-            listener.close()
-            raise
-    except (
-        BadSetting,
-        CannotListen,
-        FormatUnknown,
-        SettingsMismatch,
-        StorageInUse,
-        StorageUnreadable,
-    ) as error:
-        return _complain(str(error))
-    except (OSError, apsw.Error) as error:
-        return _complain(f"cannot use data_dir={settings.data_dir}: {error}")
-    port = listener.getsockname()[1]
-    server = Server(app, listener, settings)
-    finished = server.run(lambda: _say(greeting(settings, port)), GRACE_SECONDS)
-    return _close(app, finished)
-
-
-def greeting(settings: Settings, port: int) -> str:
-    """What a person wants to know at the start, on one screen."""
-    name = "127.0.0.1" if settings.host in WILDCARDS else settings.host
-    url = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-    token = (
-        ""
-        if settings.api_token is None
-        else ' -H "Authorization: Bearer $KV_API_TOKEN"'
-    )
-    return f"""
-Key-value store on {url}  (try it in a browser: {url}/docs)
-
-  {settings.nodes} nodes, each key on {settings.replicas_of_a_key} of them \
-({settings.placement}), {settings.protocol}, {settings.consistency}
-  {_survival(settings)}
-
-  curl -X POST {url}/write{token} -H 'Content-Type: application/json' \
--d '{{"key":"greeting","value":"hello"}}'
-  curl -X POST {url}/fail/0{token}
-  curl {url}/read/greeting{token}
-
-Stop with Ctrl-C.
-"""
-
-
-def _survival(settings: Settings) -> str:
-    if settings.storage == "memory":
-        return "in memory: survives failed nodes, but not a restart of this process"
-    if settings.durability == "os":
-        return f"in {settings.data_dir}/: survives a restart; a power cut may lose the last writes"
-    return f"in {settings.data_dir}/: survives a restart and a power cut"
-
-
-def _close(app: StoreApp, finished: bool) -> int:
-    """Close the store, within a time that a supervisor will wait."""
-    late = threading.Timer(CLOSE_SECONDS, os._exit, (1,))
-    late.daemon = True
-    late.start()
-    app.close()
-    if not finished:
-        log.warning(
-            "requests were still running at the end; their clients got no answer"
-        )
-        logging.shutdown()
-        os._exit(0)  # their threads would hold the process
-    late.cancel()
-    return 0
-
-
-def _say(text: str) -> None:
-    with suppress(OSError):  # nobody need be listening
-        print(text, flush=True)
-
-
-def _complain(line: str) -> int:
-    print(f"run.py: {line}", file=sys.stderr)
+    if command in CLIENT:
+        return _load("console.cli:main")(argv)
+    if command in PROGRAMS:
+        return _load(PROGRAMS[command].where)(rest)
+    print(f"run.py: unknown command {command}: {_hint(command)}", file=sys.stderr)
     return 2
+
+
+def overview() -> str:
+    """Every command on one screen."""
+    lines = [HEAD]
+    for title, commands in GROUPS.items():
+        lines += [f"{title}:", *_lines(commands), ""]
+    lines.append(TAIL)
+    lines += [f"  {int(status)}  {meaning}" for status, meaning in MEANING.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(commands: dict[str, Entry]) -> list[str]:
+    return [f"  {name:<11} {entry.about}" for name, entry in commands.items()]
+
+
+def _load(where: str) -> Callable[[Sequence[str]], int]:
+    module, _, name = where.partition(":")
+    found: Callable[[Sequence[str]], int] = getattr(import_module(module), name)
+    return found
+
+
+def _hint(command: str) -> str:
+    from difflib import get_close_matches  # only a mistake pays for it
+
+    near = get_close_matches(command, COMMANDS, 1)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(COMMANDS)}"
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:  # while it was not serving yet
+    except KeyboardInterrupt:  # where nothing else was made of it
         sys.exit(130)

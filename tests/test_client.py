@@ -29,7 +29,9 @@ class ApplicationAdapter(requests.adapters.BaseAdapter):
             headers=dict(request.headers),
             data=request.body,
         )
-        return response(answer.status_code, answer.get_data())
+        made = response(answer.status_code, answer.get_data())
+        made.headers.update(dict(answer.headers))
+        return made
 
     def close(self):
         pass
@@ -169,6 +171,50 @@ def test_batch_gives_results_and_raises_for_none_of_them(store):
     assert [result["status"] for result in results] == [200, 404]
 
 
+def test_map_of_shards_is_sent_again_only_after_a_change(store):
+    first = store.shards()
+    assert sum(shard["share"] for shard in first["shards"]) == pytest.approx(1)
+    assert store.shards() is first
+
+    store.fail(0)
+
+    second = store.shards()
+    assert any(shard["live"] == [1] for shard in second["shards"])
+    assert store.shards() is second
+
+
+def test_metrics_are_text_of_the_wanted_samples(store):
+    text = store.metrics("kv_node_up")
+
+    assert 'kv_node_up{node="0"} 1' in text
+    assert "kv_http" not in text
+
+
+def test_answer_and_body_pass_as_they_are_where_no_digit_may_be_lost(store):
+    body = b'{"key":"k","value":1.000000000000000000001}'
+    store.call("POST", "/write", body)
+
+    assert b":1.000000000000000000001," in store.call(
+        "GET", "/read", key="k", after=None
+    )
+    with pytest.raises(client.KeyNotFound):
+        store.call("GET", "/read", key="other")
+
+
+@pytest.mark.parametrize("version", ["é☃", "a\nb"])
+def test_condition_that_no_header_can_hold_is_refused_before_it_is_sent(store, version):
+    with pytest.raises(client.InvalidRequest) as caught:
+        store.write("k", 1, if_version=version)
+
+    assert caught.value.definite
+
+
+def test_address_that_is_none_is_refused_before_anything_is_sent():
+    for url in ("localhost:5000", "http://127.0.0.1:99999"):
+        with Client(url) as store, pytest.raises(client.InvalidRequest):
+            store.nodes()
+
+
 def test_what_json_cannot_say_is_refused_before_it_is_sent(store):
     for key, value in (("k", float("nan")), ("k", {1, 2}), ("k", object())):
         with pytest.raises(client.InvalidRequest) as caught:
@@ -179,7 +225,7 @@ def test_what_json_cannot_say_is_refused_before_it_is_sent(store):
     assert list(store.keys()) == []
 
 
-def test_missing_token_is_an_error_that_is_not_one_of_the_stores_own():
+def test_missing_token_is_told_from_a_wrong_request():
     app = create_app(Settings(storage="memory", api_token="secret-token"))
 
     with pytest.raises(client.StoreError) as caught:
@@ -187,6 +233,7 @@ def test_missing_token_is_an_error_that_is_not_one_of_the_stores_own():
 
     app.close()
     assert (caught.value.code, caught.value.status) == ("unauthorized", 401)
+    assert isinstance(caught.value, client.NotAllowed)
 
 
 def test_write_of_unknown_outcome_is_uncertain():

@@ -134,6 +134,14 @@ def test_misspelt_variable_is_not_ignored(refusal):
     assert "allowed_host" in refusal(KV_ALLOWED_HOST="")
 
 
+def test_variables_of_the_client_commands_are_no_settings_but_misspelt_ones_are_told(
+    load, refusal
+):
+    assert load(KV_URL="http://127.0.0.1:1", KV_TOKEN="x") == Settings()
+    assert "KV_TOKEN" in refusal(KV_TOKN="x")
+    assert "KV_URL" in refusal(KV_URLL="x")
+
+
 @pytest.mark.parametrize(
     ("toml", "words"),
     [

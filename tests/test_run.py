@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 import run
+import serving
 from config import Settings
+from console.catalogue import CLIENT, COMMANDS, MEASURE
 
 
 def test_other_commands_get_their_arguments_and_decide_the_status(monkeypatch):
@@ -16,13 +18,41 @@ def test_other_commands_get_their_arguments_and_decide_the_status(monkeypatch):
         calls.append(list(argv))
         return 1
 
-    for module in run.COMMANDS.values():
+    modules = [entry.where.partition(":")[0] for entry in MEASURE.values()]
+    for module in [*modules, "serving", "console.cli"]:
         monkeypatch.setitem(sys.modules, module, SimpleNamespace(main=main))
 
-    statuses = [run.main(["experiment", "list", "--x"]), run.main(["bench"])]
+    called = [
+        ["experiment", "list", "--x"],
+        ["bench"],
+        ["--port", "1"],
+        [],
+        ["get", "k"],
+    ]
+    statuses = [run.main(argv) for argv in called]
 
-    assert statuses == [1, 1]
-    assert calls == [["list", "--x"], []]
+    assert statuses == [1] * 5
+    assert calls == [["list", "--x"], [], ["--port", "1"], [], ["get", "k"]]
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "help"])
+def test_help_names_every_command_and_status_on_a_narrow_screen(capsys, flag):
+    assert run.main([flag]) == 0
+
+    text = capsys.readouterr().out
+    for name, entry in COMMANDS.items():
+        assert f"\n  {name:<11} {entry.about}\n" in text
+    for status in range(7):
+        assert f"\n  {status}  " in text
+    assert max(map(len, text.splitlines())) <= 90
+    assert len(text.splitlines()) <= 50
+
+
+@pytest.mark.parametrize("name", CLIENT)
+def test_misspelt_command_is_told_the_near_one(capsys, name):
+    assert run.main([f"{name}x"]) == 2
+
+    assert f"did you mean {name}?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -47,7 +77,7 @@ def test_wrong_call_is_one_line_and_status_2(capsys, argv, words):
 
 
 def test_start_says_where_and_what_and_whether_it_survives():
-    text = run.greeting(Settings(nodes=5, replication_factor=3), 1234)
+    text = serving.greeting(Settings(nodes=5, replication_factor=3), 1234)
 
     assert text.count("http://127.0.0.1:1234") == 5
     for word in ("5 nodes", "on 3 of them", "ring", "primary-backup", "linearizable"):
@@ -65,15 +95,15 @@ def test_start_says_where_and_what_and_whether_it_survives():
     ],
 )
 def test_start_promises_only_what_the_storage_keeps(changes, word):
-    assert word in run.greeting(Settings(**changes), 1)
+    assert word in serving.greeting(Settings(**changes), 1)
 
 
 def test_start_shows_no_token_and_an_address_that_works():
     everywhere = Settings(host="::", api_token="secret-token")
 
-    text = run.greeting(everywhere, 1)
+    text = serving.greeting(everywhere, 1)
 
     assert "secret-token" not in text
     assert "$KV_API_TOKEN" in text
     assert "http://127.0.0.1:1/write" in text
-    assert "http://[::1]:1/write" in run.greeting(Settings(host="::1"), 1)
+    assert "http://[::1]:1/write" in serving.greeting(Settings(host="::1"), 1)

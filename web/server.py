@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import queue
 import signal
 import socket
 import sys
@@ -83,7 +84,9 @@ class Server:
         self._intake = Intake(application, settings)
         self._listener = listener
         self._settings = settings
-        self._asked = threading.Event()
+        self._asked = False
+        # Not an Event: a signal that came while its lock is held would wait for ever.
+        self._asks: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def run(self, on_ready: Callable[[], None], grace_seconds: float) -> bool:
         """Serve; False if requests were still running `grace_seconds` after the stop.
@@ -103,7 +106,7 @@ class Server:
         serving.daemon = True
         serving.start()
         on_ready()
-        self._asked.wait()
+        self._asks.get()
         ended.set()
         finished = self._intake.stop(grace_seconds)
         serving.join(SEND_SECONDS)
@@ -114,10 +117,11 @@ class Server:
 
     def stop(self) -> None:
         """Take no more connections, finish what runs, and let `run` return."""
-        self._asked.set()
+        self._asked = True
+        self._asks.put(None)
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self._asked.is_set():
+        if self._asked:
             os._exit(128 + number)  # what was acknowledged is on the disk already
         self.stop()
 

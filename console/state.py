@@ -1,0 +1,87 @@
+"""What the state of a cluster means: shares, what cannot be served, whether all is well.
+
+Calculation alone; `status` and `watch` show it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from console.session import Document, Session, parsed
+from console.words import nodes_text, share_text
+
+
+def fetch(session: Session) -> dict[str, Any]:
+    """The state of the cluster now. Raises StoreError."""
+    nodes = parsed(session.ask("GET", "/nodes"))
+    return judged(nodes, Document(session.client.shards())["shards"])
+
+
+def judged(
+    cluster: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The document of /nodes with each node's share, and what is not well."""
+    shares: Counter[int] = Counter()
+    for shard in shards:
+        for node in shard["replicas"]:
+            shares[node] += shard["share"]
+    nodes = [{**node, "share": shares[node["node_id"]]} for node in cluster["nodes"]]
+    unserved = not_served(shards)
+    problems = [*unserved, *(text for node in nodes for text in _problems(node))]
+    return {
+        "well": not problems,
+        "ready": not unserved,
+        "not_served": unserved,
+        "problems": problems,
+        **cluster,
+        "nodes": nodes,
+    }
+
+
+def not_served(shards: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which part of the key space cannot be served and why, a sentence for each reason."""
+    lost = [shard for shard in shards if shard["lost"]]
+    silent = [shard for shard in shards if not shard["readable"] and not shard["lost"]]
+    half = [shard for shard in shards if shard["readable"] and not shard["writable"]]
+    found = []
+    if lost:
+        nodes = nodes_text(_members(lost, "replicas"))
+        found.append(
+            f"{_part(lost)} of the keys lost every in-sync copy: recover {nodes}, "
+            "one of them with --accept-loss"
+        )
+    if silent:
+        nodes = nodes_text(_members(silent, "in_sync"))
+        found.append(
+            f"{_part(silent)} of the keys cannot be served, as every in-sync replica of "
+            f"theirs is down ({nodes}): recover them"
+        )
+    if half:
+        found.append(
+            f"{_part(half)} of the keys can be read but not written, as too few of their "
+            "replicas are in sync"
+        )
+    return found
+
+
+def _problems(node: Mapping[str, Any]) -> list[str]:
+    name, found = f"node {node['node_id']}", []
+    if node["status"] != "up":
+        waits = node["waiting_for"]
+        why = f", waits for {nodes_text(waits)}" if waits else ""
+        found.append(f"{name} is {node['status']}{why}")
+    if node["stale_keys"]:
+        found.append(f"{name} lacks {node['stale_keys']:,} keys")
+    if node.get("problem"):
+        found.append(f"{name}: {node['problem']}")
+    return found
+
+
+def _part(shards: Sequence[Mapping[str, Any]]) -> str:
+    return share_text(sum(shard["share"] for shard in shards))
+
+
+def _members(shards: Sequence[Mapping[str, Any]], which: str) -> list[int]:
+    return sorted({node for shard in shards for node in shard[which]})

@@ -1,0 +1,114 @@
+"""`python run.py [serve] [flags]`: the settings, the store and the server, wired.
+
+Exit status: 0 stopped in good order, 1 the store did not close in time, 2 set up
+wrongly, with one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+import apsw
+
+from app import StoreApp, create_app
+from config import WILDCARDS, BadSetting, Settings, load_settings
+from db import FormatUnknown, StorageInUse
+from replication import SettingsMismatch, StorageUnreadable
+from web.logs import configure
+from web.server import CannotListen, Server, listen
+
+GRACE_SECONDS = 3.0  # for requests that run when a stop is asked
+CLOSE_SECONDS = 1.5  # for the store after that
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve until SIGTERM or Ctrl-C, then finish what runs and close the store."""
+    try:
+        settings = load_settings(argv)
+        listener = listen(settings.host, settings.port)
+        configure(settings)
+        try:
+            app = create_app(settings)
+        except BaseException:
+            listener.close()
+            raise
+    except (
+        BadSetting,
+        CannotListen,
+        FormatUnknown,
+        SettingsMismatch,
+        StorageInUse,
+        StorageUnreadable,
+    ) as error:
+        return _complain(str(error))
+    except (OSError, apsw.Error) as error:
+        return _complain(f"cannot use data_dir={settings.data_dir}: {error}")
+    port = listener.getsockname()[1]
+    server = Server(app, listener, settings)
+    finished = server.run(lambda: _say(greeting(settings, port)), GRACE_SECONDS)
+    return _close(app, finished)
+
+
+def greeting(settings: Settings, port: int) -> str:
+    """What a person wants to know at the start, on one screen."""
+    name = "127.0.0.1" if settings.host in WILDCARDS else settings.host
+    url = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    token = (
+        ""
+        if settings.api_token is None
+        else ' -H "Authorization: Bearer $KV_API_TOKEN"'
+    )
+    return f"""
+Key-value store on {url}  (try it in a browser: {url}/docs)
+
+  {settings.nodes} nodes, each key on {settings.replicas_of_a_key} of them \
+({settings.placement}), {settings.protocol}, {settings.consistency}
+  {_survival(settings)}
+
+  curl -X POST {url}/write{token} -H 'Content-Type: application/json' \
+-d '{{"key":"greeting","value":"hello"}}'
+  curl -X POST {url}/fail/0{token}
+  curl {url}/read/greeting{token}
+
+Stop with Ctrl-C.
+"""
+
+
+def _survival(settings: Settings) -> str:
+    if settings.storage == "memory":
+        return "in memory: survives failed nodes, but not a restart of this process"
+    if settings.durability == "os":
+        return f"in {settings.data_dir}/: survives a restart; a power cut may lose the last writes"
+    return f"in {settings.data_dir}/: survives a restart and a power cut"
+
+
+def _close(app: StoreApp, finished: bool) -> int:
+    """Close the store, within a time that a supervisor will wait."""
+    late = threading.Timer(CLOSE_SECONDS, os._exit, (1,))
+    late.daemon = True
+    late.start()
+    app.close()
+    if not finished:
+        log.warning(
+            "requests were still running at the end; their clients got no answer"
+        )
+        logging.shutdown()
+        os._exit(0)  # their threads would hold the process
+    late.cancel()
+    return 0
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody need be listening
+        print(text, flush=True)
+
+
+def _complain(line: str) -> int:
+    print(f"run.py: {line}", file=sys.stderr)
+    return 2
