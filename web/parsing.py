@@ -216,9 +216,7 @@ class Body(msgspec.Struct, frozen=True):
         )
 
 
-def body(
-    shape: type, example: str, *, optional: bool = False, levels: int = 0
-) -> Body:
+def body(shape: type, example: str, *, optional: bool = False, levels: int = 0) -> Body:
     """A body of this shape."""
     return Body(msgspec.json.Decoder(shape), example, optional, levels)
 

@@ -530,7 +530,7 @@ def test_full_store_stops_the_restore_and_says_so(make, file, capsys):
     ("value", "setting"),
     [
         (b'"%s"' % (b"x" * 3000), "max_value_bytes"),
-        (b"[" * 127 + b"]" * 127, "max_depth"),
+        (b"[" * 128 + b"]" * 128, "max_depth"),
     ],
 )
 def test_value_that_the_store_does_not_take_is_named(
