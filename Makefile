@@ -27,6 +27,7 @@ run: $(RUNTIME) ## start the service; make run ARGS="--port 5001"
 	@$(IN_VENV) run.py $(ARGS)
 
 test: $(DEV) ## run every test; make test ARGS="-k quorum"
+	@sh tests/install_tools.sh
 	@$(IN_VENV) -m pytest $(ARGS)
 
 check: $(DEV) ## format, lint, types and the fast tests, in under a minute

@@ -318,8 +318,9 @@ def _nodes(call: Call) -> Answer:
 def _on_error(error: Exception) -> Answer:
     """Every error, wherever it was raised, as problem+json."""
     if not isinstance(error, StoreError | HTTPException):
+        route, _ = request.environ.get(LABELS, _NOWHERE)  # not the path: it has the key
         name = request.environ[REQUEST_ID]
-        log.error("request %s (%s) failed", name, request.path, exc_info=error)
+        log.error("request %s (%s) failed", name, route, exc_info=error)
     return _as_answer(error)
 
 

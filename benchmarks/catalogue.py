@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.beside_etcd import measure_beside_etcd
 from benchmarks.figures import Figure
 from benchmarks.inside import measure_memory, measure_operations, measure_recovery
+from benchmarks.observed import measure_observed
 from benchmarks.options import Options
 from benchmarks.proof import measure_checker, measure_simulation
 from benchmarks.service import measure_routes, measure_startup
@@ -32,6 +33,11 @@ CATALOGUE = (
         "etcd",
         "durable /write and /read over HTTP, as a share of etcd's rate",
         measure_beside_etcd,
+    ),
+    Measurement(
+        "observed",
+        "what metrics and logs cost /read and /write over HTTP, as a share of the rate",
+        measure_observed,
     ),
     Measurement(
         "operations",

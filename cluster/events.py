@@ -44,6 +44,12 @@ class EventLog:
         self._tell(event)
 
     def since(self, number: int) -> list[Event]:
-        """The events with a number above `number`, oldest first."""
+        """The events with a number above `number`, oldest first.
+
+        All of them if no event has that number yet: whoever asks knows it from another
+        process, whose numbers are not ours where nothing is kept.
+        """
         with self._lock:
+            if number >= self._next:
+                number = 0
             return [event for event in self._events if event.number > number]

@@ -27,8 +27,8 @@ LEVELS = {
     **dict.fromkeys(["protocols", "cluster", "checker", "db"], 1),
     **dict.fromkeys(["replication", "backends", "processes", "provenance"], 2),
     **dict.fromkeys(["simulation", "client", "web"], 3),
-    **dict.fromkeys(["experiments", "app", "dashboard", "benchmarks", "console"], 4),
-    "serving": 4.5,
+    **dict.fromkeys(["experiments", "app", "dashboard", "console"], 4),
+    **dict.fromkeys(["serving", "benchmarks"], 4.5),
     "run": 5,
 }
 ALLOWED_AT_THE_BOTTOM = {*sys.stdlib_module_names} | {

@@ -144,7 +144,10 @@ def _config(call: Call) -> Answer:
 
 
 def _events(call: Call) -> Answer:
-    """Numbers grow, over restarts too; the newest 10,000 of a process are kept."""
+    """The newest 10,000 of a process are kept; numbers grow, over restarts too if data do.
+
+    After a number that no event has yet, all are given.
+    """
     since = number_of(call.query, "since", 0, 10**15)
     return answer(EventList(call.store.events(since)))
 

@@ -40,7 +40,8 @@ WATCH_SECONDS = 0.25  # between two looks for requests that are late
 SMALL_BYTES = 64 << 10  # a body up to this size is always received
 BODIES_AT_ONCE = 16  # of the largest size: for more there is no room set aside
 READ_AWAY_BYTES_MAX = 16 << 20  # a larger body is refused unread, which is abrupt
-ALWAYS = frozenset(("/healthz", "/readyz"))  # a busy service is not a dead one
+# A busy service is not a dead one, and whoever watches it should see that it is busy.
+ALWAYS = frozenset(("/healthz", "/readyz", "/metrics"))
 _VARIABLES = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 log = logging.getLogger(__name__)
 

@@ -39,6 +39,8 @@ _BUCKETS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+# Of the samples of one metric, after its name.
+_SUFFIXES = ("", "_total", "_bucket", "_count", "_sum", "_info")
 # Of events at a node, those that are counted for it.
 _NODE_EVENTS = {
     "kv_node_failures": ("node_failed", "failures of the node, asked for"),
@@ -98,9 +100,10 @@ class Metrics:
     def render(self, accept: str, names: Sequence[str]) -> tuple[bytes, str]:
         """The text and its content type; only the metrics of `names`, if any are given."""
         encode, content_type = choose_encoder(accept)
-        registry = self._registry
-        chosen = registry.restricted_registry(names) if names else registry
-        return encode(chosen), content_type
+        if not names:
+            return encode(self._registry), content_type
+        samples = [name + suffix for name in names for suffix in _SUFFIXES]
+        return encode(self._registry.restricted_registry(samples)), content_type
 
 
 class _StoreCollector(Collector):

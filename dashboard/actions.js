@@ -1,0 +1,171 @@
+// What can be done to a node, for the panel and for the table: failing it in one of the
+// ways that the store offers, and bringing it back. A new kind of action belongs here.
+
+import { ask, PATIENT_MS } from "./api.js";
+import { loneShareOf } from "./band.js";
+import { el, percent, setAttribute, setText, show } from "./dom.js";
+import { hurry, lookAtShards } from "./poll.js";
+import { mayChange, nodeOf, select, state } from "./state.js";
+
+const ASK_AGAIN_MS = 12_000; // within which a second press means it
+const DOUBLE_CLICK_MS = 600; // a second press sooner than this was none
+
+/**
+ * @typedef {{id: string, label: string, kind: string, isHarmful: boolean,
+ *   fits: (node: import("./state.js").NodeInfo) => boolean,
+ *   path: string, body: Object}} Action
+ */
+
+const LABELS = { stop: "Fail", wipe: "Wipe" };
+
+/** The actions that the store offers, in the order in which they are shown. */
+export function actions() {
+  const failures = state.modes.map((mode) => ({
+    id: mode,
+    label: LABELS[mode] ?? `Fail: ${mode}`,
+    kind: "harm",
+    isHarmful: mode === "wipe",
+    fits: (node) => mode === "wipe" || node.status !== "down",
+    path: "fail",
+    body: { mode },
+  }));
+  const recover = {
+    id: "recover", label: "Recover", kind: "good", isHarmful: false,
+    fits: (node) => node.status !== "up", path: "recover", body: {},
+  };
+  return [...failures, recover];
+}
+
+export const ACCEPT_LOSS = {
+  id: "accept-loss", label: "Recover, accepting the loss", kind: "plain", isHarmful: false,
+  fits: () => true, path: "recover", body: { accept_loss: true },
+};
+
+const busy = new Set(); // "path id" of what is on its way
+let warned = { button: null, at: 0 };
+let tellUser = () => {};
+
+/** Calls `listener(tone, text)` with the outcome of each action, in words. */
+export function whenDone(listener) {
+  tellUser = listener;
+}
+
+/**
+ * A button that does `action` to the node that `idOf()` gives when it is pressed.
+ * @param {Action} action
+ * @param {() => number} idOf
+ */
+export function actionButton(action, idOf, id = null) {
+  const button = el("button", {
+    type: "button", class: `act act-${action.kind}`, "data-action": action.id, id,
+    onclick: () => press(button, action, idOf()),
+  }, action.label);
+  return button;
+}
+
+/** Names the button after the node and says whether it can be pressed now. */
+export function updateButton(button, action, node) {
+  const isWarned = warned.button === button;
+  const label = isWarned ? `${action.label} all the same` : action.label;
+  setText(button, label);
+  setAttribute(button, "aria-label", `${label}: node ${node.node_id}`);
+  if (!isWarned) setAttribute(button, "aria-label", `${action.label} node ${node.node_id}`);
+  if (action === ACCEPT_LOSS) setAttribute(button, "aria-label", `Recover node ${node.node_id}, ` +
+    "accepting the loss");
+  setAttribute(button, "data-warned", isWarned ? "yes" : null);
+  const isBusy = busy.has(`${action.path} ${node.node_id}`);
+  const can = mayChange() && action.fits(node) && !isBusy;
+  setAttribute(button, "aria-disabled", can ? null : "true");
+  setAttribute(button, "aria-busy", isBusy ? "true" : null);
+}
+
+async function press(button, action, id) {
+  if (button.getAttribute("aria-disabled") === "true") return;
+  if (id !== state.selected) select(id); // its panel tells how it went
+  if (action.isHarmful && !(await isMeant(button, id))) return;
+  warned = { button: null, at: 0 };
+  const name = `${action.path} ${id}`;
+  busy.add(name);
+  refresh();
+  const body = JSON.stringify(action.body);
+  const answer = await ask("POST", `/${action.path}/${id}`, { body, patience: PATIENT_MS });
+  busy.delete(name);
+  if (action.path === "fail") state.recoveries.delete(id);
+  if (answer.data?.recovery) state.recoveries.set(id, answer.data.recovery);
+  refresh();
+  tellUser(answer.status === 200 ? "ok" : "bad", outcome(action, id, answer));
+  hurry();
+}
+
+/** Whether a harmful action is meant: where data would be lost, only the second time. */
+async function isMeant(button, id) {
+  const now = performance.now();
+  if (warned.button === button && now - warned.at < ASK_AGAIN_MS) {
+    return now - warned.at > DOUBLE_CLICK_MS;
+  }
+  await lookAtShards(); // a second ago there may have been another copy
+  const share = loneShareOf(id);
+  if (state.shards && !share) return true;
+  warned = { button, at: now };
+  const what = state.shards
+    ? `Node ${id} alone holds the newest state of ${percent(share)} of the key space. Wiping it ` +
+      "loses those keys for good: they will answer 503 until somebody accepts the loss."
+    : `If node ${id} alone holds the newest state of some keys, wiping it loses them.`;
+  tellUser("warn", `${what} Press “Wipe all the same” if that is what you want to see.`);
+  setTimeout(() => {
+    if (warned.button === button) forgetWarning();
+  }, ASK_AGAIN_MS);
+  refresh();
+  return false;
+}
+
+/** Takes back a question that nobody answered. */
+export function forgetWarning() {
+  if (!warned.button) return;
+  warned = { button: null, at: 0 };
+  refresh();
+}
+
+let refresh = () => {};
+
+/** Calls `listener` when buttons may look different. */
+export function whenChanged(listener) {
+  refresh = listener;
+}
+
+function outcome(action, id, answer) {
+  if (answer.status !== 200) {
+    const why = answer.data?.detail ?? "the server did not answer";
+    return `${action.label} node ${id}: ${answer.status || "no answer"}, ${why}.`;
+  }
+  const { status, waiting_for: waiting } = answer.data;
+  if (action.path === "fail") {
+    return action.id === "wipe"
+      ? `Node ${id} is down and its storage is gone.`
+      : `Node ${id} is down. Its storage stays.`;
+  }
+  if (status === "up") return `Node ${id} is up: it lacks nothing.`;
+  return waiting.length
+    ? `Node ${id} is back, and waits for others before it can serve.`
+    : `Node ${id} is back and recovering.`;
+}
+
+/** Why nothing can be changed now; nothing if it can. */
+export function whyNot() {
+  if (state.link === "away") return "The server does not answer.";
+  if (state.link === "locked") return "The server wants a token.";
+  return state.access === "read" ? "The token may only read, so nothing can be changed." : "";
+}
+
+/** Shows why nothing can be changed, or hides that. */
+export function showWhyNot(element) {
+  const why = whyNot();
+  setText(element, why);
+  show(element, why !== "");
+}
+
+/** Selects a node and puts the focus on one of the panel's buttons. */
+export function pointAt(id, action) {
+  if (nodeOf(id)) select(id);
+  document.querySelector(`#node-actions [data-action="${action}"]`)?.focus();
+}

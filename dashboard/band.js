@@ -1,0 +1,148 @@
+// The band: the key space as a circle, drawn on a canvas. The outer track is coloured by the
+// first replica of each partition. The inner track shows what is wrong there: how much of
+// each small piece lacks a copy (hatched) and how much cannot be read (full).
+
+import { colour, nodeColour } from "./colours.js";
+import { nodeOf, state } from "./state.js";
+
+const TURN = 2 * Math.PI;
+const TOP = -Math.PI / 2; // token 0 is at the top, tokens grow clockwise
+
+/**
+ * @typedef {{width: number, height: number, x: number, y: number, outer: number,
+ *   inner: number, health: number}} BandShape
+ *   in CSS pixels: the size, the middle, the radii of the tracks' edges
+ */
+
+/** The angle at which a part of the circle (0 to 1) is. */
+export const angleAt = (part) => TOP + part * TURN;
+
+/**
+ * How well a shard is served: "ok", "thin" (fewer copies serve than should) or "out" (it
+ * cannot be read).
+ * @param {import("./state.js").Shard} shard
+ */
+export function healthOf(shard) {
+  if (!shard.readable) return "out";
+  const serving = shard.in_sync.filter((id) => shard.live.includes(id));
+  return serving.length < shard.replicas.length ? "thin" : "ok";
+}
+
+/**
+ * Draws the band.
+ * @param {HTMLCanvasElement} canvas
+ * @param {BandShape} shape
+ */
+export function drawBand(canvas, shape) {
+  const scale = window.devicePixelRatio || 1;
+  const [width, height] = [shape.width, shape.height].map((side) => Math.round(side * scale));
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
+  const pen = canvas.getContext("2d");
+  pen.setTransform(scale, 0, 0, scale, 0, 0);
+  pen.clearRect(0, 0, shape.width, shape.height);
+  track(pen, shape, shape.inner, shape.outer, colour("--surface-2"));
+  if (!state.shards) return;
+  drawOwners(pen, shape);
+  drawHealth(pen, shape);
+}
+
+function track(pen, shape, from, to, fill) {
+  pen.beginPath();
+  pen.arc(shape.x, shape.y, (from + to) / 2, 0, TURN);
+  pen.lineWidth = to - from;
+  pen.strokeStyle = fill;
+  pen.stroke();
+}
+
+/** Runs of partitions that look the same, as [look, from, to]. */
+function runs(count, lookOf) {
+  const found = [];
+  let from = 0;
+  for (let index = 1; index <= count; index += 1) {
+    if (index < count && lookOf(index) === lookOf(from)) continue;
+    found.push([lookOf(from), from, index]);
+    from = index;
+  }
+  return found;
+}
+
+function drawOwners(pen, shape) {
+  const { partitions, shards } = state.shards;
+  const places = new Map(state.nodes.map((node, index) => [node.node_id, index]));
+  const chosen = state.isChosen ? state.selected : null;
+  const lookOf = (index) => {
+    const [shard, first] = partitions[index];
+    if (chosen === null || first === chosen) return first;
+    return shards[shard].replicas.includes(chosen) ? "copy" : "none";
+  };
+  const width = shape.outer - shape.inner;
+  for (const [look, from, to] of runs(partitions.length, lookOf)) {
+    if (look === "none") continue;
+    const isCopy = look === "copy";
+    pen.strokeStyle = nodeColour(places.get(isCopy ? chosen : look) ?? 0);
+    pen.lineWidth = isCopy ? width * 0.45 : width;
+    arc(pen, shape, isCopy ? shape.inner + width * 0.225 : (shape.inner + shape.outer) / 2,
+      from / partitions.length, to / partitions.length);
+  }
+}
+
+function arc(pen, shape, radius, from, to) {
+  pen.beginPath();
+  pen.arc(shape.x, shape.y, radius, angleAt(from), angleAt(to));
+  pen.stroke();
+}
+
+function drawHealth(pen, shape) {
+  const { partitions, shards } = state.shards;
+  const health = shards.map(healthOf);
+  if (health.every((one) => one === "ok")) return;
+  const pieces = Math.min(partitions.length, Math.round(TURN * shape.health / 3));
+  const reach = shape.inner - shape.health - 2;
+  for (let piece = 0; piece < pieces; piece += 1) {
+    const from = Math.floor((piece * partitions.length) / pieces);
+    const to = Math.floor(((piece + 1) * partitions.length) / pieces);
+    let thin = 0;
+    let out = 0;
+    for (let index = from; index < to; index += 1) {
+      const one = health[partitions[index][0]];
+      thin += one === "thin";
+      out += one === "out";
+    }
+    const where = [piece / pieces, (piece + (out ? 1.05 : 0.55)) / pieces];
+    drawPart(pen, shape, where, reach * atLeast(out / (to - from)), colour("--bad"));
+    if (!out) drawPart(pen, shape, where, reach * atLeast(thin / (to - from)), colour("--warn"));
+  }
+}
+
+const atLeast = (part) => (part > 0 ? Math.max(0.35, part) : 0);
+
+function drawPart(pen, shape, [from, to], height, fill) {
+  if (!height) return;
+  pen.strokeStyle = fill;
+  pen.lineWidth = height;
+  arc(pen, shape, shape.inner - 2 - height / 2, from, to);
+}
+
+/** The part of the key space (0 to 1) of which a node is a replica; null: not known. */
+export function shareOf(id) {
+  if (!state.shards) return null;
+  return sumShares((shard) => shard.replicas.includes(id));
+}
+
+/** The part of the key space in the shards for which `test` holds. */
+export function sumShares(test) {
+  return (state.shards?.shards ?? []).reduce(
+    (sum, shard) => sum + (test(shard) ? shard.share : 0), 0);
+}
+
+/** The part of the key space that only this node holds in sync: lost if it is wiped. */
+export function loneShareOf(id) {
+  return sumShares((shard) => shard.in_sync.length === 1 && shard.in_sync[0] === id);
+}
+
+/** Whether some shard of this node lost every in-sync copy. */
+export function hasLost(id) {
+  const shards = state.shards?.shards ?? [];
+  return nodeOf(id) !== undefined && shards.some((one) => one.lost && one.replicas.includes(id));
+}

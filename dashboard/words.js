@@ -1,0 +1,185 @@
+// What an answer means, in words: a table of sentences, one row for each answer that the
+// contract knows, and what each replica had to do with it.
+
+import { nodeNames, sentence } from "./dom.js";
+import { nodeOf, state } from "./state.js";
+
+/**
+ * @typedef {{tone: "ok"|"info"|"warn"|"bad", title: string, text: string}} Meaning
+ * @typedef {{op: "write"|"read"|"delete", key: string, isNew: boolean, level: string,
+ *   answer: import("./api.js").Answer}} Asked
+ * @typedef {{id: number, sign: "ok"|"missed"|"idle"|"maybe", text: string}} Verdict
+ */
+
+const NOTHING_DONE = "Nothing was done and nothing will be, so trying again is safe.";
+const isRead = (asked) => asked.op === "read";
+
+/** "status code" or "status" -> what it means. A text may need to know what was asked. */
+const TABLE = {
+  "write 200": ["ok", "Written", writtenText],
+  "delete 200": ["ok", "Deleted", deletedText],
+  "read 200": ["ok", "Read", readText],
+  304: ["info", "Not changed", "The version that you named is still the current one, so the " +
+    "value is not sent again."],
+  400: ["warn", "The request is wrong", "Nothing was done. Mend the request: see the detail."],
+  401: ["warn", "A token is wanted", "Nothing was done: the server does not know who asks."],
+  403: ["warn", "Not allowed", "Nothing was done: this token may only read, or the request " +
+    "comes from a page of another site."],
+  "404 key_not_found": ["info", "There is no such key", absentText],
+  404: ["warn", "The server has no such route", "Nothing was done."],
+  408: ["warn", "The body came too slowly", NOTHING_DONE],
+  412: ["warn", "The condition did not hold", mismatchText],
+  413: ["warn", "Too large", "Nothing was done: the key or the value is beyond its limit."],
+  415: ["warn", "Not sent as JSON", "Nothing was done: the body must be application/json."],
+  421: ["warn", "Wrong host name", "Nothing was done: the server does not answer to the name " +
+    "in the address bar."],
+  500: ["bad", "The server made a mistake", "Nobody can say whether it happened. Its log has " +
+    "more."],
+  "503 unavailable": ["bad", "It cannot be served now", unavailableText],
+  "503 overloaded": ["bad", "Too much at once", `${NOTHING_DONE} The server had too many ` +
+    "requests in hand."],
+  503: ["bad", "Not available", NOTHING_DONE],
+  "504 timeout": ["bad", "No answer in time", "The replicas did not answer the read. Nothing " +
+    "was changed: reading again is safe."],
+  "504 uncertain": ["bad", "Nobody knows", "Some replica may have taken it, so it may or may " +
+    "not show later. Read the key before you decide what to do."],
+  504: ["bad", "No answer in time", "It may or may not have happened."],
+  507: ["bad", "The storage is full", "Nothing was done: delete something, or raise the limit " +
+    "of stored bytes."],
+  0: ["bad", "No answer", lostText],
+};
+
+/**
+ * What the answer means.
+ * @param {Asked} asked
+ * @returns {Meaning}
+ */
+export function meaning(asked) {
+  const { status, data } = asked.answer;
+  const row = TABLE[`${asked.op} ${status}`] ?? TABLE[`${status} ${data?.code}`] ??
+    TABLE[status] ?? ["warn", `Status ${status}`, data?.detail ?? "It has no row here."];
+  const [tone, title, text] = row;
+  return { tone, title, text: typeof text === "function" ? text(asked) : text };
+}
+
+function writtenText({ answer, level }) {
+  const { replicas, missed } = answer.data;
+  if ((level || state.consistency) === "one") {
+    return `${sentence(nodeNames(replicas))} has it, and that is enough at this level. The other ` +
+      "replicas get it right after: if this one fails before, the write is lost.";
+  }
+  if (missed?.length) return missedText(replicas, missed);
+  return `${sentence(nodeNames(replicas))} ${replicas.length > 1 ? "have" : "has"} it, and only ` +
+    "then was it acknowledged: while one of them keeps its storage, it is not lost.";
+}
+
+function missedText(replicas, missed) {
+  return `${sentence(nodeNames(replicas))} ${replicas.length > 1 ? "have" : "has"} it, and it is ` +
+    `acknowledged. ${sentence(nodeNames(missed))} missed it: what is there is old now, and is ` +
+    "not read until it has been copied.";
+}
+
+function deletedText({ answer }) {
+  const { missed } = answer.data;
+  const text = "The key is gone. A tombstone (a record that says so) stands in its place";
+  if (!missed?.length) return `${text}, on every replica.`;
+  return `${text}: ${nodeNames(missed)} missed the delete, and cannot bring the old value back.`;
+}
+
+function readText({ answer, level }) {
+  if (answer.data?.may_be_stale) {
+    return "Any live replica may answer at this level: the value may be an old one.";
+  }
+  const from = sentence(nodeNames(answer.data?.replicas ?? []));
+  const isStrict = (level || state.consistency) === "linearizable";
+  return `${from} answered${isStrict ? ": this is the newest acknowledged value" : ""}. Only a ` +
+    "replica that is in sync may answer, so one is enough.";
+}
+
+function absentText({ answer, op }) {
+  const done = op === "delete" ? " There was nothing to delete." : "";
+  if (answer.data?.deleted) {
+    return "It was there and is gone, deleted or at the end of its time: a replica that is in " +
+      `sync holds its tombstone.${done}`;
+  }
+  return `A replica that is in sync says so: it was never written.${done}`;
+}
+
+function mismatchText({ answer, isNew }) {
+  const version = answer.data?.version;
+  if (isNew) return `The key exists, with the version ${version}. Nothing was written.`;
+  if (!version) return "Nothing was done: the key does not exist.";
+  return `Nothing was done: somebody else was first, and the version ${version} won. Read the ` +
+    "key again, then decide again.";
+}
+
+function unavailableText(asked) {
+  const why = isRead(asked)
+    ? " It is not a 404: with every in-sync copy out of reach nobody can know whether the key " +
+      "exists, and the store does not guess."
+    : " No replica that is in sync can be reached, so no write could be acknowledged.";
+  return NOTHING_DONE + why;
+}
+
+function lostText(asked) {
+  if (isRead(asked)) return "The server did not answer. A read changes nothing: try again.";
+  return "The server did not answer, so it may or may not have happened. Read the key before " +
+    "you try again.";
+}
+
+/** Whether the answer is final, in words; nothing for a read that was answered. */
+export function certainty({ answer, op }) {
+  const isOpen = answer.status === 0 || answer.data?.definite === false;
+  if (op === "read") return isOpen ? "Not definite: read again" : "";
+  if (isOpen) return "Not definite: it may show later";
+  return answer.status < 400 ? "Definite: this is never taken back" : "Definite: nothing was done";
+}
+
+/**
+ * What each replica had to do with the answer.
+ * @param {Asked} asked
+ * @param {?import("./state.js").Place} place
+ * @returns {Verdict[]}
+ */
+export function verdicts({ op, answer }, place) {
+  const { replicas = [], missed = [] } = answer.data ?? {};
+  const ids = place?.replica_set ?? [...replicas, ...missed];
+  return ids.map((id) => {
+    if (answer.status === 200) return verdictOfSuccess(op, id, replicas, missed, place);
+    return verdictOfFailure(op, answer, id, place);
+  });
+}
+
+function verdictOfSuccess(op, id, replicas, missed, place) {
+  if (replicas.includes(id)) {
+    return { id, sign: "ok", text: op === "read" ? "answered" : "has it" };
+  }
+  const why = reason(id, place);
+  if (missed.includes(id) && why) return { id, sign: "missed", text: `missed it: ${why}` };
+  if (op !== "read") return { id, sign: "idle", text: "had not got it yet" };
+  return why ? { id, sign: "missed", text: `not asked: ${why}` }
+    : { id, sign: "idle", text: "not asked: one in-sync copy is enough" };
+}
+
+function verdictOfFailure(op, answer, id, place) {
+  const why = reason(id, place);
+  if (answer.status === 504 || answer.status === 0 || answer.status === 500) {
+    const text = op === "read" ? "gave no answer in time" : "may have it";
+    return { id, sign: "maybe", text: why ? `${why}` : text };
+  }
+  if (why) return { id, sign: "missed", text: `not asked: ${why}` };
+  if (answer.status === 304 || answer.status === 404 || answer.status === 412) {
+    return { id, sign: "idle", text: "in sync: its word counts" };
+  }
+  return { id, sign: "idle", text: "not asked" };
+}
+
+/** Why a replica cannot take part; nothing if it can. */
+function reason(id, place) {
+  const replica = place?.replicas.find((one) => one.node_id === id);
+  const status = replica?.status ?? nodeOf(id)?.status; // the place was just looked up
+  if (status === "down") return "it is down";
+  if (replica && !replica.in_sync) return "its copy is not in sync";
+  if (status === "recovering") return "it is still recovering";
+  return "";
+}
