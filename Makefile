@@ -18,10 +18,10 @@ PIP_FAILED = { echo "Is the package index within reach? To see more:" \
 	"$(IN_VENV) -m pip install -r $(1)" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench format clean
+.PHONY: help run test check bench pictures format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
 
 run: $(RUNTIME) ## start the service; make run ARGS="--port 5001"
 	@$(IN_VENV) run.py $(ARGS)
@@ -30,7 +30,7 @@ test: $(DEV) ## run every test; make test ARGS="-k quorum"
 	@sh tests/install_tools.sh
 	@$(IN_VENV) -m pytest $(ARGS)
 
-check: $(DEV) ## format, lint, types and the fast tests, in under a minute
+check: $(DEV) ## format, lint, types and the fast tests, in about a minute
 	@$(IN_VENV) -m ruff format --check .
 	@$(IN_VENV) -m ruff check --quiet .
 	@$(IN_VENV) -m mypy .
@@ -38,6 +38,9 @@ check: $(DEV) ## format, lint, types and the fast tests, in under a minute
 
 bench: $(RUNTIME) ## measure this store beside others; make bench ARGS="--help"
 	@$(IN_VENV) run.py bench $(ARGS)
+
+pictures: $(DEV) ## photograph the page for the README; needs chromium
+	@$(IN_VENV) -m tests.browser.pictures $(ARGS)
 
 format: $(DEV) ## put the source in the one format, and mend what lint can
 	@$(IN_VENV) -m ruff check --fix --exit-zero .

@@ -41,7 +41,15 @@ def main(argv: Sequence[str]) -> int:
     if command in CLIENT:
         return _load("console.cli:main")(argv)
     if command in PROGRAMS:
-        return _load(PROGRAMS[command].where)(rest)
+        try:
+            program = _load(PROGRAMS[command].where)
+        except ModuleNotFoundError as error:  # an image may leave parts out
+            print(
+                f"run.py: {command} is not in this installation: {error}",
+                file=sys.stderr,
+            )
+            return 2
+        return program(rest)
     print(f"run.py: unknown command {command}: {_hint(command)}", file=sys.stderr)
     return 2
 

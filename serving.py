@@ -65,7 +65,7 @@ def greeting(settings: Settings, port: int) -> str:
         else ' -H "Authorization: Bearer $KV_API_TOKEN"'
     )
     return f"""
-Key-value store on {url}  (try it in a browser: {url}/docs)
+Key-value store on {url}  (open it in a browser: break it, and see what survives)
 
   {settings.nodes} nodes, each key on {settings.replicas_of_a_key} of them \
 ({settings.placement}), {settings.protocol}, {settings.consistency}

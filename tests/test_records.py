@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster import listing
@@ -137,6 +137,7 @@ def test_records_of_a_shard_that_is_down_are_not_left_out_but_unavailable(store)
         store.records()
 
 
+@settings(max_examples=30)
 @given(
     st.dictionaries(
         st.text("abcäé/ ", min_size=1, max_size=5),

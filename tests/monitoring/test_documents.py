@@ -233,6 +233,7 @@ def test_each_alert_is_shown_to_fire_and_not_to():
         assert any(not each["exp_samples"] for each in mine), name
 
 
+@pytest.mark.slow
 @TOOLS
 @pytest.mark.parametrize(
     "arguments",
