@@ -52,6 +52,7 @@ from web.parsing import (
 )
 from web.problems import NotJson, failure
 from web.routes import (
+    ABANDONED,
     ARRIVED,
     ETAGS,
     IF_CHANGED,
@@ -128,6 +129,8 @@ class StoreApp(Flask):
         named = REQUEST_NAME.set(name)
         try:
             answered: Iterable[bytes] = application(environ, start)
+            if ABANDONED in environ:
+                return answered  # nobody gets it, and what they got was counted
             seconds = time.monotonic() - began
             method, labels = environ["REQUEST_METHOD"], environ.get(LABELS, _NOWHERE)
             self.metrics.count(method, labels, said, seconds)

@@ -45,7 +45,9 @@ GROUPS = {
         "max_stored_bytes max_concurrent_requests max_connections body_seconds "
         "request_seconds idle_seconds"
     ),
-    "upkeep": "tombstone_grace_seconds maintenance_seconds scrub_rows",
+    "upkeep": (
+        "tombstone_grace_seconds maintenance_seconds scrub_rows max_clock_jump_seconds"
+    ),
     "logs": "log_level log_format log_requests",
 }
 
@@ -83,6 +85,12 @@ class Settings(BaseModel):
     )
     maintenance_seconds: float = Field(
         30.0, gt=0, description="pause between rounds of background upkeep, seconds"
+    )
+    max_clock_jump_seconds: float = Field(
+        60.0,
+        ge=0,
+        le=10 * 365 * 86_400,
+        description="how far ahead of the clock a restored version may be, seconds",
     )
     scrub_rows: int = Field(
         1_000,

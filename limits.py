@@ -11,9 +11,11 @@ from typing import Any
 
 import msgspec
 
-from models import KEY_BYTES_MAX, InvalidRequest, StorageFull, TooLarge
+from models import KEY_BYTES_MAX, InvalidRequest, StorageFull, TooLarge, Version
 
 TTL_SECONDS_MAX = 100 * 365 * 86_400.0
+# The year 6429: beyond it there would be no room left for versions to grow.
+VERSION_MAX = Version((1 << 79) - 1)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _encode = json.JSONEncoder(
     allow_nan=False, ensure_ascii=False, separators=(",", ":")
@@ -75,6 +77,27 @@ def check_ttl(seconds: float) -> int:
             f"(got {float(seconds) if abs(seconds) < 1e300 else 'far more'})"
         )
     return max(1, math.ceil(seconds * 1000))
+
+
+def check_restored(
+    version: Version, expires_at_ms: int, now_ms: int, ahead_ms: int
+) -> None:
+    """Raise InvalidRequest unless a backup may have had this version and this end.
+
+    One far ahead of the clock would take it along, and with it the end of every key that
+    has one and the time for which deletes are remembered.
+    """
+    if not 0 < version <= VERSION_MAX or not 0 <= expires_at_ms <= VERSION_MAX.ms:
+        raise InvalidRequest(
+            "version and expires_at_ms are as GET /records gave them "
+            f"(got {version:x}, {expires_at_ms})"
+        )
+    if version.ms > now_ms + ahead_ms:
+        ahead_s = (version.ms - now_ms) // 1000
+        raise InvalidRequest(
+            f"the version {version.text} is {ahead_s} seconds ahead of the clock: set the "
+            "machine's clock right, or raise max_clock_jump_seconds"
+        )
 
 
 class Room:

@@ -52,7 +52,7 @@ from cluster.shard import UP, Layout, SavedState, ShardState
 from cluster.upkeep import Upkeep
 from config import Settings
 from db import FormatUnknown, Storage, StorageEnded, open_storage
-from limits import Room, check_key, check_ttl, json_text
+from limits import Room, check_key, check_restored, check_ttl, json_text
 from models import (
     Condition,
     Event,
@@ -184,10 +184,13 @@ class ReplicationManager:
         """Write a key under the version that it had, as a backup has it.
 
         VersionMismatch where a version at least as new is held, a tombstone's too, so
-        to restore again is harmless. Later versions will be above this one.
+        to restore again is harmless. Later versions will be above this one. A version
+        belongs to one value: never restore two under the same.
         """
         check_key(key, self._key_bytes_max)
         text = json_text(value, self._value_bytes_max)
+        jump_ms = int(self.settings.max_clock_jump_seconds * 1000)
+        check_restored(version, expires_at_ms, self.cluster.now_ms(), jump_ms)
         self._room.take(self._replicas * (len(key) + len(text)))
         level = self.protocol.levels[0]
         intent = Intent(key, text, None, None, level, version, expires_at_ms)

@@ -115,7 +115,8 @@ def list_records(
         if room < 0 and page:
             more = True
             break
-        value = msgspec.Raw(record.value or b"null")
+        assert record.value is not None, "what is listed has a value"
+        value = msgspec.Raw(record.value)
         page.append(
             RecordInfo(record.key, record.version.text, value, record.expires_at_ms)
         )

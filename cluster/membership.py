@@ -349,12 +349,12 @@ class Membership:
         self._derive((shard,))
 
     def _derive(self, shards: Iterable[ShardState]) -> None:
-        self.revision += 1
         self.live = tuple(
             node for node, status in self.status.items() if status != DOWN
         )
         for shard in shards:
             shard.derive(self.status, self._saved_epoch, self.min_in_sync)
+        self.revision += 1  # last: whoever saw it may have seen all of the change
 
     def _state_record(self) -> SaveState:
         state = SavedState(

@@ -237,7 +237,7 @@ class LiveDriver:
             try:
                 self.run_key(spawn.key, spawn.operation)
             except StoreError as error:
-                log.info("background work put off: %s", error)
+                log.info("background work put off: %s", error.code)
             except Exception:
                 log.exception("background work failed")
             finally:

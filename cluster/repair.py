@@ -239,14 +239,12 @@ def _agree(
 ) -> Operation[None]:
     """Settle a key unless, now that nobody writes it, its two copies are the same."""
     answers: Answers = yield Ask(nodes, Get(key))
-    versions = {
-        record.version if record is not None else Version(0)
-        for record in answers.answered.values()
-    }
+    held = answers.answered.values()
+    versions = {record.version if record is not None else None for record in held}
     if len(answers.answered) == len(nodes) and len(versions) == 1:
         return
     for version in versions:
-        cluster.observe(version)
+        cluster.observe(version or Version(0))
     yield from settle(key)
 
 

@@ -192,7 +192,8 @@ class TestAround(RouteTest):
             "value": 1,
         }
         for name, wrong in (
-            ("version", "x"), ("version", 7), ("version", "f" * 20),
+            ("version", "x"), ("version", 7), ("version", "f" * 20), ("version", "0" * 20),
+            ("version", f"{good['version']}\n"),
             ("expires_at_ms", -1), ("expires_at_ms", 1 << 60), ("key", ""), ("ttl", 1),
         ):  # fmt: skip
             batch = {"operations": [{**good, name: wrong}]}
@@ -242,8 +243,9 @@ class TestAround(RouteTest):
         self.assertFalse(any(s["lost"] for s in shown))
 
     def test_dashboard_leads_to_no_other_file(self):
-        names = "../app.py %2e%2e/app.py ..%2fapp.py docs.html x/../../app.py".split()
-        for name in ("", *names):
+        names = "../app.py %2e%2e/app.py ..%2fapp.py docs.html x/../../app.py main.js/ "
+        names += "vendor/../docs.html vendor vendor/uplot/README.md"
+        for name in ("", *names.split()):
             answer = self.client.get(f"/dashboard/{name}")
             self.assert_problem(answer, 404, "not_found")
 

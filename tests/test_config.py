@@ -63,6 +63,7 @@ def test_every_setting_can_be_given_in_every_way(load):
         "api_token": "secret-token", "read_token": "weaker-token",
         "allowed_host": "a.example", "engine": "embedded", "log_level": "debug",
         "log_format": "json", "log_requests": "all",
+        "max_clock_jump_seconds": "7",
     }  # fmt: skip
     assert set(values) == set(Settings.model_fields)
     flags = [w for n, v in values.items() for w in (f"--{n.replace('_', '-')}", v)]

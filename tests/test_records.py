@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster import listing
-from models import KeyNotFound, Unavailable, Version, VersionMismatch
+from models import InvalidRequest, KeyNotFound, Unavailable, Version, VersionMismatch
 from replication import open_manager
 
 
@@ -44,12 +44,40 @@ def test_restored_key_has_its_value_and_its_version(store):
 
 
 def test_version_after_a_restore_is_not_below_one_from_a_clock_that_was_ahead(store):
-    ahead = Version(store.cluster.now_ms() + 86_400_000 << Version.MS_SHIFT)
+    ahead = Version(store.cluster.now_ms() + 50_000 << Version.MS_SHIFT)
 
     store.restore("a", 1, ahead)
 
     assert store.write("a", 2).version > ahead.text
     assert store.write("b", 2).version > ahead.text
+
+
+@pytest.mark.parametrize("ahead_ms", [70_000, 1 << 40, 1 << 60])
+def test_restore_does_not_take_the_clock_far_ahead_so_that_keys_end_early(
+    store, ahead_ms
+):
+    store.write("passing", 1, ttl=3600)
+    before = store.cluster.now_ms()
+
+    with pytest.raises(InvalidRequest):
+        store.restore("a", 1, Version(before + ahead_ms << Version.MS_SHIFT))
+
+    assert store.cluster.now_ms() < before + 60_000
+    assert store.read("passing").value == 1
+
+
+def test_operator_may_let_the_clock_jump_for_a_backup_of_a_machine_that_was_ahead():
+    with open_manager(max_clock_jump_seconds=7200) as store:
+        ahead = Version(store.cluster.now_ms() + 7_000_000 << Version.MS_SHIFT)
+        store.restore("a", 1, ahead)
+
+        assert store.write("a", 2).version > ahead.text
+
+
+@pytest.mark.parametrize("version", [0, -1, 1 << 79])
+def test_version_that_no_store_gives_is_not_restored(store, version):
+    with pytest.raises(InvalidRequest):
+        store.restore("a", 1, Version(version))
 
 
 def test_restore_does_not_bring_a_deleted_key_back(store):

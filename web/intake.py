@@ -32,7 +32,7 @@ from web.problems import (
     Overloaded,
     TooSlow,
 )
-from web.routes import ARRIVED
+from web.routes import ABANDONED, ARRIVED, LABELS, REQUEST_ID
 
 Application = Callable[[Environ, Any], Iterable[bytes]]
 Pairs = list[tuple[str, str]]
@@ -43,6 +43,7 @@ READ_AWAY_BYTES_MAX = 16 << 20  # a larger body is refused unread, which is abru
 # A busy service is not a dead one, and whoever watches it should see that it is busy.
 ALWAYS = frozenset(("/healthz", "/readyz", "/metrics"))
 _VARIABLES = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
+_SHARED = (REQUEST_ID, LABELS, ARRIVED)
 log = logging.getLogger(__name__)
 
 
@@ -68,6 +69,7 @@ class Exchange:
         "body",
         "cancel",
         "deadline",
+        "environ",
         "size",
         "watcher",
         "worked_on",
@@ -80,6 +82,7 @@ class Exchange:
         self.body = b""
         self.size = 0  # bytes set aside for a large body
         self.worked_on = False
+        self.environ: Environ | None = None  # once it is worked on
         self.cancel: Callable[[], Any] | None = None  # stops receiving
         self._unanswered = [None]
 
@@ -256,6 +259,7 @@ class Intake:
             application = self._refuse(error)
         environ = environ_of(scope, pairs, exchange.body)
         environ[ARRIVED] = exchange.arrived
+        exchange.environ = environ
         exchange.answer(application, environ)
 
     def _fault(self, scope: Any, pairs: Pairs) -> Exception | None:
@@ -289,6 +293,11 @@ class Intake:
     def _answer_with(self, exchange: Exchange, error: Exception) -> None:
         scope = exchange.watcher.scope
         environ = environ_of(scope, scope.headers.items(), b"")
+        if exchange.environ is not None:  # under the name that the work on it has
+            environ |= {
+                n: exchange.environ[n] for n in _SHARED if n in exchange.environ
+            }
+            exchange.environ[ABANDONED] = True
         exchange.answer(self._refuse(error), environ)
 
     def _forget(self, exchange: Exchange) -> None:

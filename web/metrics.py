@@ -34,11 +34,7 @@ from storage.durations import BOUNDS, Durations
 
 NODE_STATES = ("up", "down", "recovering")
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-# Seconds. A read takes some 0.1 ms, a durable write 1 ms; what waits takes longer.
-_BUCKETS = (
-    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
-    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
-)
+_BUCKETS = (*BOUNDS, 5.0, 10.0)  # seconds; what waits takes longer than a commit
 # Of the samples of one metric, after its name.
 _SUFFIXES = ("", "_total", "_bucket", "_count", "_sum", "_info")
 # Of events at a node, those that are counted for it.
@@ -99,7 +95,10 @@ class Metrics:
 
     def render(self, accept: str, names: Sequence[str]) -> tuple[bytes, str]:
         """The text and its content type; only the metrics of `names`, if any are given."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that is none
+            encode, content_type = choose_encoder("")
         if not names:
             return encode(self._registry), content_type
         samples = [name + suffix for name in names for suffix in _SUFFIXES]
@@ -198,7 +197,7 @@ def _node_counters(measures: Measures | None) -> Iterator[Metric]:
 def _commits(measures: Measures | None) -> Metric:
     family = HistogramMetricFamily(
         "kv_node_commit_duration_seconds",
-        "time to write a commit to the node's file and flush it to stable storage",
+        "time to write a commit to the node's file, and to flush it if durability is fsync",
         labels=["node"],
     )
     for node, commits in (measures.commits if measures is not None else {}).items():

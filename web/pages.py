@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,9 +30,17 @@ _DOCS_POLICY = (
 
 def page_file(name: str) -> Response:
     """One of the dashboard's files; NotFound if it has no such file."""
-    if name in _DOCS_FILES or Path(name).suffix not in _KINDS:
+    if name not in _page_names():
         raise NotFound("no such page")
     return _file(_OURS, name, _POLICY)
+
+
+@cache
+def _page_names() -> frozenset[str]:
+    """The files of the dashboard: whatever is in its folder, but for those of /docs."""
+    found = (path for path in _OURS.rglob("*") if path.suffix in _KINDS)
+    names = (path.relative_to(_OURS).as_posix() for path in found)
+    return frozenset(names) - _DOCS_FILES
 
 
 def docs_file(name: str) -> Response:

@@ -26,6 +26,7 @@ from web.shapes import Key
 REQUEST_ID = "kv.request_id"
 LABELS = "kv.labels"  # (route, consistency level), for metrics and logs
 ARRIVED = "kv.arrived"  # when the request was whole, by time.monotonic
+ABANDONED = "kv.abandoned"  # its client was told that it took too long
 TEXT = str
 _STATUS_LINES = {
     status.value: f"{status.value} {status.phrase}" for status in HTTPStatus
@@ -191,6 +192,9 @@ class RequestNames:
 
     def __call__(self, environ: Environ) -> str:
         """Its name, which is also put under REQUEST_ID."""
+        known: str | None = environ.get(REQUEST_ID)
+        if known is not None:
+            return known  # it is answered in place of who works on it
         name: str | None = environ.get("HTTP_X_REQUEST_ID")
         if name is None or _SANE_ID.fullmatch(name) is None:
             name = f"{self._prefix}-{next(self._numbers):x}"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from cluster.reconfiguration import FAIL_MODES
-from limits import TTL_SECONDS_MAX
+from limits import TTL_SECONDS_MAX, VERSION_MAX
 from models import KEY_BYTES_MAX, Event, NodeInfo
 
 # --- Requests ------------------------------------------------------------------------
@@ -32,11 +32,13 @@ Ttl = Annotated[
         extra_json_schema={"exclusiveMinimum": 0, "maximum": TTL_SECONDS_MAX},
     ),
 ]
-# Of hybrid time in milliseconds since 1970: the year 6429. Beyond it there would be no
-# room left for versions to grow.
-MS_MAX = (1 << 47) - 1
 VersionText = Annotated[
-    str, Meta(pattern="^[0-7][0-9a-f]{19}$", description="as GET /records gave it")
+    str,
+    Meta(
+        pattern="^[0-7][0-9a-f]{19}$",
+        max_length=20,
+        description="as GET /records gave it",
+    ),
 ]
 Mode = Annotated[str, Meta(extra_json_schema={"enum": list(FAIL_MODES)})]
 
@@ -115,7 +117,7 @@ class BatchRestore(
     key: Key
     version: VersionText
     value: Value
-    expires_at_ms: Annotated[int, Meta(ge=0, le=MS_MAX)] = 0
+    expires_at_ms: Annotated[int, Meta(ge=0, le=VERSION_MAX.ms)] = 0
 
 
 BatchOperation = BatchWrite | BatchRead | BatchDelete | BatchRestore

@@ -30,7 +30,7 @@ def launch(playwright):
     return playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop stays in this thread until it ends
 def browser():
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:

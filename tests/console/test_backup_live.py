@@ -208,6 +208,7 @@ def test_killed_restore_is_gone_on_with_and_versions_ahead_of_the_clock_stay_bel
     ahead = int((time.time() + 86_400) * 1000) << 32
     craft(file, 12_000, ahead)
     flags = f"--data-dir {tmp_path / 'data'} --nodes 4 --placement full".split()
+    flags += ["--max-clock-jump-seconds", "100000"]
     with Served(tmp_path, *flags, "--durability", "os") as target:
         client = Client(target.url)
         process = call("restore", file, url=target.url)

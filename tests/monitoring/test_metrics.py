@@ -370,3 +370,20 @@ def test_what_is_known_of_a_label_set_is_kept_for_real_methods_only(app):
         app.test_client().open("/nodes", method=f"VERB{number}")
 
     assert {method for method, *_ in app.metrics._known} <= METHODS
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text; version=abc",
+        "text/plain;version=1.a",
+        "text/plain; version=",
+        ";;;",
+        "*/*",
+    ],
+)
+def test_odd_accept_gets_the_page_all_the_same(app, accept):
+    answer = app.test_client().get("/metrics", headers={"Accept": accept})
+
+    assert answer.status_code == 200
+    assert b"kv_ready 1.0" in answer.get_data()
