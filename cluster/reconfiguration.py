@@ -215,7 +215,8 @@ class Reconfiguration:
             if accepted:
                 self._events.record(
                     "loss_accepted",
-                    f"node {node}'s copy is the truth in {len(accepted)} shards",
+                    f"node {node}'s copy is the truth in {_shards(len(accepted))}: what it "
+                    "lacks is given up",
                     node,
                 )
         yield from self._save()
@@ -304,7 +305,11 @@ class Reconfiguration:
         if lost:
             self._events.record(
                 "data_lost",
-                f"node {node} was the last in-sync replica of {len(lost)} shards: they "
+                f"node {node} was the last in-sync replica of {_shards(len(lost))}: their keys "
                 "answer 503 until a node is recovered with accept_loss",
                 node,
             )
+
+
+def _shards(count: int) -> str:
+    return f"{count} shard{'' if count == 1 else 's'}"
