@@ -288,7 +288,7 @@ class Reconfiguration:
 
     def _report_lost_shards(self, node: NodeId) -> None:
         lost = sum(shard.lost for shard in self._cluster.shards_of(node))
-        if lost != self._lost.get(node, 0):
+        if lost > 0 and lost != self._lost.get(node, 0):
             self._events.record(
                 "waiting",
                 f"node {node} cannot serve {lost} of its shards, whose every in-sync "

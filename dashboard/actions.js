@@ -2,18 +2,21 @@
 // ways that the store offers, and bringing it back. A new kind of action belongs here.
 
 import { ask, PATIENT_MS } from "./api.js";
-import { loneShareOf } from "./band.js";
-import { el, percent, setAttribute, setText, show } from "./dom.js";
-import { hurry, lookAtShards } from "./poll.js";
-import { mayChange, nodeOf, select, state } from "./state.js";
+import { el, setAttribute, setText, show } from "./dom.js";
+import { lossWarning, wipeWarning } from "./loss.js";
+import { hurry } from "./poll.js";
+import { mayChange, nodeOf, select, state, wasWiped } from "./state.js";
 
 const ASK_AGAIN_MS = 12_000; // within which a second press means it
 const DOUBLE_CLICK_MS = 600; // a second press sooner than this was none
 
 /**
- * @typedef {{id: string, label: string, kind: string, isHarmful: boolean,
+ * @typedef {{id: string, label: string, kind: string,
+ *   warning: ?(id: number) => Promise<string>,
  *   fits: (node: import("./state.js").NodeInfo) => boolean,
  *   path: string, body: Object}} Action
+ *   warning: what would be lost, in words, where something would be; then it is done only
+ *   when the button is pressed a second time
  */
 
 const LABELS = { stop: "Fail", wipe: "Wipe" };
@@ -24,20 +27,20 @@ export function actions() {
     id: mode,
     label: LABELS[mode] ?? `Fail: ${mode}`,
     kind: "harm",
-    isHarmful: mode === "wipe",
+    warning: mode === "wipe" ? wipeWarning : null,
     fits: (node) => mode === "wipe" || node.status !== "down",
     path: "fail",
     body: { mode },
   }));
   const recover = {
-    id: "recover", label: "Recover", kind: "good", isHarmful: false,
+    id: "recover", label: "Recover", kind: "good", warning: null,
     fits: (node) => node.status !== "up", path: "recover", body: {},
   };
   return [...failures, recover];
 }
 
 export const ACCEPT_LOSS = {
-  id: "accept-loss", label: "Recover, accepting the loss", kind: "plain", isHarmful: false,
+  id: "accept-loss", label: "Recover, accepting the loss", kind: "harm", warning: lossWarning,
   fits: () => true, path: "recover", body: { accept_loss: true },
 };
 
@@ -68,10 +71,9 @@ export function updateButton(button, action, node) {
   const isWarned = warned.button === button;
   const label = isWarned ? `${action.label} all the same` : action.label;
   setText(button, label);
-  setAttribute(button, "aria-label", `${label}: node ${node.node_id}`);
-  if (!isWarned) setAttribute(button, "aria-label", `${action.label} node ${node.node_id}`);
-  if (action === ACCEPT_LOSS) setAttribute(button, "aria-label", `Recover node ${node.node_id}, ` +
-    "accepting the loss");
+  setAttribute(button, "aria-label", isWarned
+    ? `${label}: node ${node.node_id}`
+    : label.replace(/^\w+/, `$& node ${node.node_id}`));
   setAttribute(button, "data-warned", isWarned ? "yes" : null);
   const isBusy = busy.has(`${action.path} ${node.node_id}`);
   const can = mayChange() && action.fits(node) && !isBusy;
@@ -82,38 +84,36 @@ export function updateButton(button, action, node) {
 async function press(button, action, id) {
   if (button.getAttribute("aria-disabled") === "true") return;
   if (id !== state.selected) select(id); // its panel tells how it went
-  if (action.isHarmful && !(await isMeant(button, id))) return;
+  if (action.warning && !(await isMeant(button, action, id))) return;
   warned = { button: null, at: 0 };
   const name = `${action.path} ${id}`;
+  const isRebuild = wasWiped(id); // before the recovery, which is an event too
   busy.add(name);
   refresh();
   const body = JSON.stringify(action.body);
   const answer = await ask("POST", `/${action.path}/${id}`, { body, patience: PATIENT_MS });
   busy.delete(name);
   if (action.path === "fail") state.recoveries.delete(id);
-  if (answer.data?.recovery) state.recoveries.set(id, answer.data.recovery);
+  const { recovery } = answer.data ?? {};
+  if (recovery) state.recoveries.set(id, { ...recovery, isRebuild });
   refresh();
   tellUser(answer.status === 200 ? "ok" : "bad", outcome(action, id, answer));
   hurry();
 }
 
-/** Whether a harmful action is meant: where data would be lost, only the second time. */
-async function isMeant(button, id) {
-  const now = performance.now();
-  if (warned.button === button && now - warned.at < ASK_AGAIN_MS) {
-    return now - warned.at > DOUBLE_CLICK_MS;
+/** Whether an action is meant: where data would be lost, only the second time. */
+async function isMeant(button, action, id) {
+  if (warned.button === button && performance.now() - warned.at < ASK_AGAIN_MS) {
+    return performance.now() - warned.at > DOUBLE_CLICK_MS;
   }
-  await lookAtShards(); // a second ago there may have been another copy
-  const share = loneShareOf(id);
-  if (state.shards && !share) return true;
-  warned = { button, at: now };
-  const what = state.shards
-    ? `Node ${id} alone holds the newest state of ${percent(share)} of the key space. Wiping it ` +
-      "loses those keys for good: they will answer 503 until somebody accepts the loss."
-    : `If node ${id} alone holds the newest state of some keys, wiping it loses them.`;
-  tellUser("warn", `${what} Press “Wipe all the same” if that is what you want to see.`);
+  const what = await action.warning(id);
+  if (!what) return true;
+  if (id !== state.selected) return false; // somebody went on to another node meanwhile
+  const mine = { button, at: performance.now() };
+  warned = mine;
+  tellUser("warn", `${what} Press “${action.label} all the same” if that is what you want.`);
   setTimeout(() => {
-    if (warned.button === button) forgetWarning();
+    if (warned === mine) forgetWarning();
   }, ASK_AGAIN_MS);
   refresh();
   return false;

@@ -3,7 +3,7 @@
 
 import { angleAt } from "./band.js";
 import { byId, setAttribute, setText, svg, wantsStillness } from "./dom.js";
-import { state } from "./state.js";
+import { nodeOf, state } from "./state.js";
 
 const LEG_MS = 650; // one way
 const STAY_MS = 2_500; // how long a sign at a node stays
@@ -26,12 +26,14 @@ function linkKind(replica) {
 
 /** Draws the marker of the selected key and a line to each of its replicas. */
 export function drawLinks(newLayout) {
+  if (layout && layout.width !== newLayout.width) flow.replaceChildren(); // it is elsewhere now
   layout = newLayout;
   setAttribute(overlay, "viewBox", `0 0 ${layout.width} ${layout.height}`);
   overlay.style.setProperty("--unit", `${layout.unit}px`);
   links.replaceChildren();
   if (state.place) drawPlace(state.place);
   drawClient();
+  dropOldMarks();
 }
 
 function drawPlace(place) {
@@ -143,11 +145,20 @@ function moveDot(one, legs) {
   if (legs >= 2) one.dot.remove();
 }
 
-function markArrival({ sign, node }) {
+/** A node that went down since has nothing any more that one could see there. */
+function dropOldMarks() {
+  for (const mark of flow.querySelectorAll('[data-sign="ok"]')) {
+    if (nodeOf(Number(mark.dataset.node))?.status === "down") mark.remove();
+  }
+}
+
+function markArrival({ id, sign, node }) {
   const reach = 1 - (layout.disc / 2 + layout.unit * 1.1) / distance(node);
   const { x, y } = towards(node, reach);
   const circle = { class: `mark mark-${sign}`, cx: x, cy: y, r: layout.unit * 0.62 };
   const text = svg("text", { class: "mark-text", x, y: y + layout.unit * 0.28 });
   setText(text, MARKS[sign]);
-  flow.append(svg("circle", circle), text);
+  const mark = svg("g", { "data-sign": sign, "data-node": id });
+  mark.append(svg("circle", circle), text);
+  flow.append(mark);
 }

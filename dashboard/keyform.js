@@ -9,11 +9,11 @@ import {
 import { playFlow } from "./flow.js";
 import { chooseKey, hurry } from "./poll.js";
 import { mayChange, on, state, tell } from "./state.js";
-import { certainty, meaning, verdicts } from "./words.js";
+import { certainty, isLost, meaning, verdicts } from "./words.js";
 
 /**
  * @typedef {import("./words.js").Asked & {line: string, body: string,
- *   meaning: import("./words.js").Meaning,
+ *   isLost: boolean, meaning: import("./words.js").Meaning,
  *   verdicts: import("./words.js").Verdict[]}} Journey
  */
 
@@ -121,7 +121,7 @@ async function send(op) {
   const asked = { op, key, isNew: request.isNew, level: request.level, answer };
   state.journey = {
     ...asked, line: `${method} ${path}`, body: body ?? "",
-    meaning: meaning(asked), verdicts: verdicts(asked, state.place),
+    meaning: meaning(asked), verdicts: verdicts(asked, state.place), isLost: isLost(asked),
   };
   setAttribute(byId("answer"), "aria-busy", null);
   tell("journey");
@@ -170,7 +170,7 @@ function drawJourney() {
   setText(byId("answer-title"), said.title);
   setText(byId("answer-text"), said.text);
   drawChips(journey);
-  drawDetail(answer, said.tone);
+  drawDetail(answer, said.isOpen);
   drawValue(journey);
   const list = byId("answer-nodes");
   syncList(list, journey.verdicts, (one) => one.id, () => el("li"), (item, one) => {
@@ -187,17 +187,20 @@ function drawChips(journey) {
   const chips = [
     ["certain", certainty(journey)],
     ["version", version ? `version ${version}` : ""],
-    ["retry", answer.retryAfter ? `try again after ${answer.retryAfter} s` : ""],
-    ["took", `took ${duration(answer.ms / 1000)}`],
+    ["retry", answer.retryAfter && !journey.isLost
+      ? `try again after ${answer.retryAfter} s`
+      : ""],
+    ["took", `round trip ${duration(answer.ms / 1000)}`],
   ].filter(([, text]) => text);
   syncList(byId("answer-chips"), chips, ([name]) => name, () => el("li"), (item, [, text]) => {
     setText(item, text);
   });
 }
 
-function drawDetail(answer, tone) {
-  const detail = answer.data?.detail ?? (answer.status ? "" : answer.text);
-  const isShown = Boolean(detail) && tone !== "ok";
+/** What the server said, where the page's own words do not say it: it is in the raw answer. */
+function drawDetail(answer, isOpen) {
+  const detail = answer.data?.detail;
+  const isShown = Boolean(detail) && isOpen;
   setText(byId("answer-detail"), isShown ? `It said: ${detail}` : "");
   show(byId("answer-detail"), isShown);
 }

@@ -32,6 +32,7 @@ export function startKeys() {
     const { op, answer } = state.journey ?? {};
     if (op && op !== "read" && answer.status === 200) load(false);
   });
+  on("written", () => keys.length <= PAGE && load(false)); // who looks further is left alone
   on("link", () => state.link === "up" && load(false));
   on("key", draw);
 }
@@ -61,7 +62,7 @@ function draw() {
   });
   show(byId("keys-more"), next !== null);
   const count = plural(keys.length, "key");
-  const none = filter.value ? "No key begins so." : "There are no keys yet.";
+  const none = filter.value ? "No key begins so." : "There are no keys.";
   const some = next === null ? count : `The first ${count}`;
   setText(byId("keys-count"), keys.length ? some : none);
 }

@@ -11,7 +11,7 @@ import {
   setText, show, syncList,
 } from "./dom.js";
 import { SIGNS } from "./ring.js";
-import { nodeOf, on, select, state } from "./state.js";
+import { copies, nodeOf, on, select, state, wasWiped } from "./state.js";
 
 const panel = byId("node-panel");
 const message = byId("node-message");
@@ -62,6 +62,12 @@ function draw() {
   setAttribute(badge, "data-status", node.status);
   setText(byId("node-words"), words(node));
   syncList(facts, factsOf(node), (fact) => fact[0], makeFact, updateFact);
+  const count = copies();
+  setText(byId("node-shares"), count > 1
+    ? `Each key is on ${number(count)} nodes, so the nodes’ shares add up to ` +
+      `${number(count * 100)} %.`
+    : "");
+  show(byId("node-shares"), count > 1 && state.shards !== null);
   drawProgress(node);
   drawProblem(node);
   drawButtons();
@@ -87,13 +93,19 @@ function words(node) {
     return `It waits for ${nodeNames(waiting)}, which ${verbs[0]} down and alone ${verbs[1]} ` +
       "what it lacks.";
   }
+  const isGone = wasWiped(node.node_id);
+  if (node.status === "down" && isGone) {
+    const count = node.stale_keys ? plural(node.stale_keys, "key") : "nothing";
+    return `It is down and its storage is gone: ${count} to rebuild.`;
+  }
   if (node.status === "down") {
     return node.stale_keys
       ? `It is down and has missed ${plural(node.stale_keys, "change")} so far.`
       : "It is down. It has missed nothing so far.";
   }
   if (node.status === "recovering") {
-    return "It is back and takes live writes, but is not read until it has copied what it missed.";
+    return "It is back and takes live writes, but is not read until it " +
+      `${isGone ? "is rebuilt" : "has copied what it missed"}.`;
   }
   return "It serves every key of its own.";
 }
@@ -105,10 +117,11 @@ function factsOf(node) {
     ["Stale keys", number(node.stale_keys)],
     ["Size", bytes(node.bytes)],
   ];
-  if (share !== null) found.push(["Share of keys", percent(share)]);
+  if (share !== null) found.push(["Share of the key space", percent(share)]);
   if (node.zone) found.push(["Zone", node.zone]);
   const recovery = node.recovery ?? state.recoveries.get(node.node_id);
-  if (recovery) found.push(["Last recovery", recoveryWords(recovery)]);
+  const isRebuild = recovery?.isRebuild ?? wasWiped(node.node_id);
+  if (recovery) found.push(["Last recovery", recoveryWords(recovery, isRebuild)]);
   else found.push(...eventOf(node.node_id));
   return found;
 }
@@ -117,15 +130,21 @@ function factsOf(node) {
 function eventOf(id) {
   const event = state.events.findLast((one) => one.node_id === id &&
     (one.kind === "node_recovered" || one.kind === "node_failed"));
-  return event?.kind === "node_recovered" ? [["Last recovery", sentence(event.detail)]] : [];
+  if (event?.kind !== "node_recovered") return [];
+  const words = wasWiped(id) ? `rebuilt: ${event.detail}` : sentence(event.detail);
+  return [["Last recovery", words]];
 }
 
 /** What a recovery copied, in words. */
-export function recoveryWords({ copied, removed, bytes: size, seconds }) {
-  if (!copied && !removed) return `compared in ${duration(seconds)}: it had missed nothing`;
-  const gone = removed ? `, ${number(removed)} of them deletes` : "";
-  return `copied ${plural(copied, "record")}${gone}, ${bytes(size)}, in ${duration(seconds)}: ` +
-    "only what it missed";
+export function recoveryWords({ copied, removed, bytes: size, seconds }, isRebuild) {
+  if (!copied && !removed) {
+    const found = isRebuild ? "there was nothing to copy" : "it had missed nothing";
+    return `compared in ${duration(seconds)}: ${found}`;
+  }
+  const deletes = removed === 1 ? "a delete" : "deletes";
+  const gone = removed ? `, ${number(removed)} of them ${deletes}` : "";
+  const what = `copied ${plural(copied, "record")}${gone}, ${bytes(size)}, in ${duration(seconds)}`;
+  return isRebuild ? `rebuilt: ${what}, everything it should hold` : `${what}: only what it missed`;
 }
 
 function makeFact() {

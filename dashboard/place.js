@@ -8,6 +8,8 @@ import {
 import { SIGNS } from "./ring.js";
 import { nodeOf, on, state } from "./state.js";
 
+const isDown = (replica) => (nodeOf(replica.node_id)?.status ?? replica.status) === "down";
+
 const REACH = 12; // partitions shown on either side of the key's own
 const REACH_WIDE = 7; // where ids have two digits
 
@@ -84,17 +86,34 @@ export function newestOf(place) {
   return held.sort(isNewer).at(-1) ?? null;
 }
 
+/** What the newest version that was found is: one that is left may not be the last written. */
+function nameOfNewest({ replicas }) {
+  const inSync = replicas.filter((replica) => replica.in_sync);
+  if (!inSync.length) return "newest that is left";
+  return inSync.every(isDown) ? "newest of those up" : "newest";
+}
+
 /** The replicas in order, each with what it holds in a word. */
 function ranked(place) {
   const newest = newestOf(place);
+  const best = nameOfNewest(place);
   return place.replicas.map((replica, index) => {
     let holds = replica.status === "down" ? "cannot be asked" : "nothing";
     if (replica.version) {
-      const age = replica.version === newest ? "newest" : "older";
+      const age = replica.version === newest ? best : "older";
       holds = replica.deleted ? `tombstone, ${age}` : age;
     }
-    return { ...replica, order: index + 1, holds };
+    return { ...replica, order: index + 1, holds, sync: syncOf(replica, place) };
   });
+}
+
+/** Whether a replica is in sync, in words. */
+function syncOf(replica, { replicas }) {
+  if (!replica.in_sync) return "✕ stale";
+  const goesOn = replicas.some((other) => other.in_sync && !isDown(other));
+  return isDown(replica) && goesOn
+    ? "✓ in sync so far: it leaves the set at the next write"
+    : "✓ in sync";
 }
 
 function makeRow() {
@@ -113,6 +132,6 @@ function updateRow(row, replica) {
   setText(holds, sentence(replica.holds));
   setAttribute(holds, "data-holds", replica.holds);
   setText(version, replica.version ?? "");
-  setText(sync, replica.in_sync ? "✓ in sync" : "✕ stale");
+  setText(sync, replica.sync);
   setAttribute(sync, "data-sync", replica.in_sync ? "yes" : "no");
 }

@@ -167,6 +167,12 @@ export async function lookAtShards() {
   await pollShards();
 }
 
+/** Looks at the nodes now, before something that depends on them. */
+export async function lookAtNodes() {
+  const answer = await ask("GET", "/nodes");
+  if (answer.status === 200 && Array.isArray(answer.data?.nodes)) takeNodes(answer);
+}
+
 /** The map of the shards; a large one is asked for less often. */
 async function pollShards() {
   if (performance.now() < last.shardsAt + last.shardsCost * EASE_SHARDS) return;

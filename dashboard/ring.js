@@ -50,6 +50,12 @@ function draw() {
   drawNodes();
   drawLinks(layout);
   show(byId("ring-no-shards"), !state.shards);
+  show(byId("ring-how"), state.placement === "ring");
+  show(byId("ring-shown"), state.shards !== null);
+  setText(byId("ring-shown"), state.isChosen
+    ? `Showing node ${state.selected}’s part of the band: thick where it comes first, thin ` +
+      "where it holds a further copy."
+    : "Showing which node comes first in each part of the band: choose a node to see its own.");
 }
 
 /** @returns {Layout} */

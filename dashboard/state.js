@@ -2,7 +2,8 @@
 // write here after asking the server, and draw when a topic of theirs is told.
 
 /**
- * @typedef {{copied: number, removed: number, bytes: number, seconds: number}} Recovery
+ * @typedef {{copied: number, removed: number, bytes: number, seconds: number,
+ *   isRebuild?: boolean}} Recovery
  * @typedef {{node_id: number, status: string, keys: number, bytes: number,
  *   stale_keys: number, waiting_for: number[], zone: ?string, problem?: string,
  *   recovery?: Recovery}} NodeInfo
@@ -46,7 +47,7 @@ const listeners = new Map();
 
 /**
  * Calls `listener` after each change of one of the topics: nodes, shards, events, config,
- * selected, key, place, journey, link, access.
+ * selected, key, place, journey, link, access, written (keys, other than by the form).
  */
 export function on(topics, listener) {
   for (const topic of topics.split(" ")) {
@@ -64,6 +65,24 @@ export function tell(...topics) {
 /** The node with this id, if the server knows it. */
 export function nodeOf(id) {
   return state.nodes.find((node) => node.node_id === id);
+}
+
+/**
+ * Whether a node lost its storage before its last recovery, or since: then it is, or was,
+ * rebuilt and not just brought up to date.
+ */
+export function wasWiped(id) {
+  const own = state.events.filter((event) => event.node_id === id);
+  if (own.at(-1)?.kind === "node_recovered") own.pop();
+  const since = own.slice(own.findLastIndex((event) => event.kind === "node_recovered") + 1);
+  return since.some((event) => event.kind === "storage_replaced" ||
+    (event.kind === "node_failed" && event.detail.endsWith("(wipe)")));
+}
+
+/** The shard that a place's key is in, if the map of the shards is known. */
+export function shardOf(place) {
+  const index = state.shards?.partitions[place?.partition]?.[0];
+  return state.shards?.shards[index];
 }
 
 /** On how many nodes each key lives. */

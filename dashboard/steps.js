@@ -2,8 +2,12 @@
 // that it was done, and then says what has just happened and why it matters.
 
 import { pointAt } from "./actions.js";
+import { ask } from "./api.js";
 import { byId, nodeNames, number, plural, sentence } from "./dom.js";
-import { copies, nodeOf, state } from "./state.js";
+import { copies, nodeOf, state, tell, wasWiped } from "./state.js";
+
+const MORE_KEYS = 20; // with one key alone a recovery could not be told from a full copy
+const MORE_MS = 3_000;
 
 /**
  * @typedef {{step: number, key: string, nodes: number[], failed: ?number, reader: ?number,
@@ -11,8 +15,10 @@ import { copies, nodeOf, state } from "./state.js";
  *   what the tour has learned; seen: the request that was there when the step began
  * @typedef {{title: string, task: (facts: Facts) => string,
  *   isDone: (facts: Facts) => ?Object, after: (facts: Facts) => string,
- *   point: (facts: Facts) => void, hint?: (facts: Facts) => string}} Step
- *   isDone gives new facts once it is done
+ *   point: (facts: Facts) => void, hint?: (facts: Facts) => string,
+ *   prepare?: () => Promise<Object>}} Step
+ *   isDone gives new facts once it is done; prepare makes ready what comes after it, and
+ *   gives more
  */
 
 /** The last request, if it was made since the step began, did `op` and was answered 200. */
@@ -46,8 +52,10 @@ export const STEPS = [
     hint: (facts) => (fresh(facts, "write")
       ? "It is on one node only, because another is down. Recover that one, then write again."
       : downHint()),
-    after: ({ key, nodes }) => `${sentence(nodeNames(nodes))} have “${key}”, and the answer came ` +
-      "only when each of them had it. So one of them can fail, and nothing acknowledged is gone.",
+    prepare: writeMore,
+    after: ({ key, nodes, more }) => `${sentence(nodeNames(nodes))} have “${key}”, and the ` +
+      "answer came only when each of them had it. So one can fail, and nothing acknowledged is " +
+      `gone.${more ? ` ${more}` : ""}`,
     point: () => focusForm("", "write"),
   },
   {
@@ -99,17 +107,38 @@ export const STEPS = [
       const node = nodeOf(failed);
       if (node?.status !== "up") return null;
       const recovery = node.recovery ?? state.recoveries.get(failed);
-      return { copied: recovery?.copied ?? null, held: node.keys };
+      const isRebuild = recovery?.isRebuild ?? wasWiped(failed);
+      return { copied: recovery?.copied ?? null, held: node.keys, isRebuild };
     },
     hint: ({ failed }) => (nodeOf(failed)?.waiting_for.length
       ? "It waits for another node that is down: recover that one too."
       : ""),
-    after: ({ failed, copied, held }) => `Node ${failed} holds ${plural(held, "key")} and copied ` +
-      `${copied === null ? "" : `${number(copied)}: `}only what it missed. So coming back costs ` +
-      "as much as was missed, not as much as is stored.",
+    after: ({ failed, copied, held, isRebuild }) => `Node ${failed} holds ` +
+      `${plural(held, "key")} and copied ${copied === null ? "" : `${number(copied)}: `}` +
+      (isRebuild
+        ? "everything it should hold, because it had been wiped. "
+        : "only what it missed, so coming back does not cost as much as is stored. ") +
+      "How does it know? Replicas compare digests (checksums) of parts of the key space, and " +
+      "look only into the parts that differ.",
     point: ({ failed }) => pointAt(failed, "recover"),
   },
 ];
+
+/** Writes keys beside the tour's own; what that came to, in words. */
+async function writeMore() {
+  const names = Array.from({ length: MORE_KEYS }, (_, index) => (
+    `tour-${String(index + 1).padStart(2, "0")}`));
+  const operations = names.map((key) => ({ op: "write", key, value: "from the tour" }));
+  const body = JSON.stringify({ operations });
+  const answer = await ask("POST", "/batch", { body, patience: MORE_MS });
+  const results = answer.data?.results ?? [];
+  const isDone = answer.status === 200 && results.every((one) => one.status === 200);
+  if (answer.status === 200) tell("written");
+  return isDone
+    ? { more: `Twenty more keys, ${names[0]} to ${names.at(-1)}, were written, so ` +
+        "that there is something to compare." }
+    : { more: "" };
+}
 
 function downHint() {
   const down = state.nodes.filter((node) => node.status !== "up").map((node) => node.node_id);

@@ -2,10 +2,18 @@
 // may do, and a word to screen readers when a node changes.
 
 import { sumShares } from "./band.js";
-import { byId, nodeNames, percent, plural, sentence, setAttribute, setText, show } from "./dom.js";
+import {
+  byId, el, nodeNames, percent, plural, sentence, setAttribute, setText, show, syncList,
+} from "./dom.js";
 import { lastAnswerAt } from "./poll.js";
 import { copies, nodeOf, on, state } from "./state.js";
 
+const MEANINGS = {
+  "primary-backup": "The manager sends each write to every live replica and decides who is in " +
+    "sync. No node is the primary for good.",
+  linearizable: "Each read sees the newest acknowledged write.",
+  one: "One copy is enough: faster, but a read may be old and a write may be lost.",
+};
 const BACK_MS = 8_000; // how long "the server is back" stays
 const MANY = 3; // more changes than this at once are counted, not listed
 
@@ -26,7 +34,9 @@ function draw() {
   const parts = nodes.length
     ? [`${plural(nodes.length, "node")}, each key on ${copies()}`, protocol, consistency]
     : ["Asking the server"];
-  setText(byId("summary"), parts.filter(Boolean).join(" · "));
+  syncList(byId("summary"), parts.filter(Boolean), (part) => part, makePart, (element, part) => {
+    setText(element.lastElementChild, part);
+  });
   const [tone, text] = health();
   const isOld = state.link === "away" && state.nodes.length > 0;
   setText(byId("health"), isOld ? `Last known: ${text}` : text);
@@ -35,6 +45,12 @@ function draw() {
   document.title = tone === "ok" || tone === "info" ? title : `${text} · ${title}`;
   drawLink();
   setAttribute(document.body, "data-link", state.link);
+}
+
+/** A part of the summary; a word that needs it has its meaning as a title. */
+function makePart(part) {
+  const title = MEANINGS[part] ?? null;
+  return el("span", { class: "part" }, " ", el(title ? "abbr" : "span", { title }));
 }
 
 /** What is wrong, the worst first. @returns {[string, string]} tone and text */
@@ -46,8 +62,10 @@ export function health() {
   const back = state.nodes.filter((n) => n.status === "recovering").map((n) => n.node_id);
   const stale = state.nodes.reduce((sum, node) => sum + node.stale_keys, 0);
   const parts = [];
-  if (unread > 0) parts.push(`${percent(unread)} of the keys cannot be served`);
-  else if (unwritten > 0) parts.push(`${percent(unwritten)} of the keys cannot be written`);
+  if (unread > 0) parts.push(`${percent(unread)} of the key space cannot be served`);
+  else if (unwritten > 0) {
+    parts.push(`${percent(unwritten)} of the key space cannot be written`);
+  }
   if (down.length) parts.push(`${nodeNames(down)} ${down.length > 1 ? "are" : "is"} down`);
   if (back.length) parts.push(`${nodeNames(back)} ${back.length > 1 ? "recover" : "recovers"}`);
   if (stale) parts.push(plural(stale, "stale key"));

@@ -7,9 +7,13 @@ import { on, state } from "./state.js";
 
 const NAME = "kv-tour";
 const POINT_MS = 2_400;
-const FRESH = { step: 0, key: "", nodes: [], failed: null, said: "", isBack: false, isOpen: true };
+const FRESH = {
+  step: 0, key: "", nodes: [], failed: null, more: "", said: "", isBack: false, isOpen: true,
+};
+const LATER_MS = 60; // after the answer, which wants to be seen too
 
 let facts = restore();
+let isPreparing = false;
 
 function restore() {
   try {
@@ -39,7 +43,17 @@ export function startTour() {
   byId("tour-next").replaceChildren(...NEXT.map(([what, why]) => (
     el("li", {}, el("strong", {}, what), ` ${why}`))));
   on("nodes journey link access", check);
+  new ResizeObserver(noteHeight).observe(document.querySelector(".top"));
   draw();
+}
+
+/** The card stays below the page's head where there is room for it. */
+function noteHeight([{ target }]) {
+  document.documentElement.style.setProperty("--head", `${target.offsetHeight}px`);
+}
+
+function bringIntoView() {
+  setTimeout(() => byId("tour").scrollIntoView({ block: "nearest" }), LATER_MS);
 }
 
 function open() {
@@ -56,21 +70,31 @@ function change(news) {
 }
 
 /** Looks whether the step at hand was done, or undone. */
-function check() {
+async function check() {
+  if (isPreparing) return;
   const step = STEPS[facts.step];
   if (!facts.isOpen || !step || state.link !== "up" || obstacle()) return draw();
   const back = setback(facts);
-  if (back) return change({ ...back, isBack: true, seen: state.journey });
+  if (back) {
+    change({ ...back, isBack: true, seen: state.journey });
+    return bringIntoView();
+  }
   const learned = step.isDone(facts);
   if (!learned) return draw();
-  const now = { ...facts, ...learned };
+  isPreparing = true;
+  const more = step.prepare ? await step.prepare() : {};
+  isPreparing = false;
+  const now = { ...facts, ...learned, ...more };
   change({
     ...now, said: step.after(now), isBack: false, step: facts.step + 1, seen: state.journey,
   });
+  bringIntoView();
+  if (step.prepare) check(); // what happened meanwhile was not looked at
 }
 
 function draw() {
   show(byId("tour"), facts.isOpen);
+  setAttribute(byId("tour"), "data-over", facts.step >= STEPS.length ? "yes" : null);
   show(byId("tour-open"), !facts.isOpen);
   if (!facts.isOpen) return;
   const step = STEPS[facts.step];

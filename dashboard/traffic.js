@@ -4,12 +4,14 @@
 import { showWhyNot } from "./actions.js";
 import { ask } from "./api.js";
 import { byId, el, number, percent, setAttribute, setText, show, syncList } from "./dom.js";
-import { mayChange, on, state } from "./state.js";
+import { mayChange, on, state, tell } from "./state.js";
 
 const KEYS = 10;
 const PAUSE_MS = 100; // between operations
 const LIMIT_MS = 120_000; // it ends by itself
 const UNDER_WAY_MAX = 10;
+const FIRST_LIST_MS = 3_000; // then each of its keys was written: the list of keys shows them
+const LIST_MS = 30_000;
 const STRIP = 60; // newest answers shown one by one
 
 const WORDS = {
@@ -21,6 +23,7 @@ const counts = new Map();
 let newest = [];
 let timer = 0;
 let began = 0;
+let listAt = 0;
 let turn = 0;
 let underWay = 0;
 
@@ -47,6 +50,7 @@ function start() {
   newest = [];
   turn = 0;
   began = Date.now();
+  listAt = began + FIRST_LIST_MS;
   timer = setInterval(step, PAUSE_MS);
   setAttribute(button, "aria-checked", "true");
   setText(byId("traffic-note"), "It stops by itself after two minutes.");
@@ -54,15 +58,21 @@ function start() {
 }
 
 function stop(note) {
+  if (!timer) return;
   clearInterval(timer);
   timer = 0;
   setAttribute(button, "aria-checked", "false");
   setText(byId("traffic-note"), note);
+  if (!document.hidden) tell("written");
 }
 
 /** Each key is written, then read. */
 async function step() {
   if (Date.now() - began > LIMIT_MS) return stop("It stopped after two minutes.");
+  if (Date.now() > listAt) {
+    listAt = Date.now() + LIST_MS;
+    tell("written");
+  }
   if (underWay >= UNDER_WAY_MAX) return;
   const key = `demo-${Math.floor(turn / 2) % KEYS}`;
   const isWrite = turn % 2 === 0;

@@ -2,16 +2,18 @@
 // contract knows, and what each replica had to do with it.
 
 import { nodeNames, sentence } from "./dom.js";
-import { nodeOf, state } from "./state.js";
+import { nodeOf, shardOf, state } from "./state.js";
 
 /**
- * @typedef {{tone: "ok"|"info"|"warn"|"bad", title: string, text: string}} Meaning
+ * @typedef {{tone: "ok"|"info"|"warn"|"bad", title: string, text: string,
+ *   isOpen: boolean}} Meaning  isOpen: only the server's own detail says what it was
  * @typedef {{op: "write"|"read"|"delete", key: string, isNew: boolean, level: string,
  *   answer: import("./api.js").Answer}} Asked
  * @typedef {{id: number, sign: "ok"|"missed"|"idle"|"maybe", text: string}} Verdict
  */
 
 const NOTHING_DONE = "Nothing was done and nothing will be, so trying again is safe.";
+const OPEN = [400, 413, 507]; // of these only the server's detail says what was wrong
 const isRead = (asked) => asked.op === "read";
 
 /** "status code" or "status" -> what it means. A text may need to know what was asked. */
@@ -35,6 +37,10 @@ const TABLE = {
     "in the address bar."],
   500: ["bad", "The server made a mistake", "Nobody can say whether it happened. Its log has " +
     "more."],
+  lost: ["bad", "Its newest copy is lost", "Nothing was done, and trying again will not help: " +
+    "each copy that had the newest state lost its storage. It is served again once somebody " +
+    "accepts the loss. Select one of its replicas on the ring, and recover it with the loss " +
+    "accepted: what it still holds is then the truth."],
   "503 unavailable": ["bad", "It cannot be served now", unavailableText],
   "503 overloaded": ["bad", "Too much at once", `${NOTHING_DONE} The server had too many ` +
     "requests in hand."],
@@ -56,10 +62,18 @@ const TABLE = {
  */
 export function meaning(asked) {
   const { status, data } = asked.answer;
-  const row = TABLE[`${asked.op} ${status}`] ?? TABLE[`${status} ${data?.code}`] ??
-    TABLE[status] ?? ["warn", `Status ${status}`, data?.detail ?? "It has no row here."];
-  const [tone, title, text] = row;
-  return { tone, title, text: typeof text === "function" ? text(asked) : text };
+  const row = (isLost(asked) ? TABLE.lost : TABLE[`${asked.op} ${status}`]) ??
+    TABLE[`${status} ${data?.code}`] ?? TABLE[status];
+  const [tone, title, text] = row ?? ["warn", `Status ${status}`, "This page has no words for it."];
+  const isOpen = !row || OPEN.includes(status);
+  return { tone, title, text: typeof text === "function" ? text(asked) : text, isOpen };
+}
+
+/** Whether every in-sync copy of the key lost its storage, so that waiting does not help. */
+export function isLost({ key, answer }) {
+  if (answer.status !== 503 || answer.data?.code !== "unavailable") return false;
+  if (answer.data.detail?.includes("accept_loss")) return true;
+  return state.place?.key === key && shardOf(state.place)?.lost === true;
 }
 
 function writtenText({ answer, level }) {
@@ -99,18 +113,19 @@ function readText({ answer, level }) {
 function absentText({ answer, op }) {
   const done = op === "delete" ? " There was nothing to delete." : "";
   if (answer.data?.deleted) {
-    return "It was there and is gone, deleted or at the end of its time: a replica that is in " +
-      `sync holds its tombstone.${done}`;
+    return "It was there and is gone: deleted, at the end of its time, or given up when a loss " +
+      `was accepted. A tombstone (a record that says so) stands in its place.${done}`;
   }
-  return `A replica that is in sync says so: it was never written.${done}`;
+  return "As far as the store knows it was never written: a replica in sync holds neither it " +
+    `nor a tombstone of it.${done}`;
 }
 
 function mismatchText({ answer, isNew }) {
   const version = answer.data?.version;
   if (isNew) return `The key exists, with the version ${version}. Nothing was written.`;
   if (!version) return "Nothing was done: the key does not exist.";
-  return `Nothing was done: somebody else was first, and the version ${version} won. Read the ` +
-    "key again, then decide again.";
+  return `Nothing was done: the key has another version by now, ${version}. Somebody else was ` +
+    "first, or the version was mistyped. Read the key again, then decide again.";
 }
 
 function unavailableText(asked) {
@@ -141,12 +156,13 @@ export function certainty({ answer, op }) {
  * @param {?import("./state.js").Place} place
  * @returns {Verdict[]}
  */
-export function verdicts({ op, answer }, place) {
+export function verdicts({ op, answer, level }, place) {
   const { replicas = [], missed = [] } = answer.data ?? {};
   const ids = place?.replica_set ?? [...replicas, ...missed];
   return ids.map((id) => {
     if (answer.status === 200) return verdictOfSuccess(op, id, replicas, missed, place);
-    return verdictOfFailure(op, answer, id, place);
+    const isLoose = op === "read" && (level || state.consistency) === "one";
+    return verdictOfFailure(op, answer, id, place, isLoose);
   });
 }
 
@@ -161,15 +177,17 @@ function verdictOfSuccess(op, id, replicas, missed, place) {
     : { id, sign: "idle", text: "not asked: one in-sync copy is enough" };
 }
 
-function verdictOfFailure(op, answer, id, place) {
+function verdictOfFailure(op, answer, id, place, isLoose) {
   const why = reason(id, place);
   if (answer.status === 504 || answer.status === 0 || answer.status === 500) {
     const text = op === "read" ? "gave no answer in time" : "may have it";
     return { id, sign: "maybe", text: why ? `${why}` : text };
   }
+  const isUp = (place?.replicas.find((one) => one.node_id === id) ?? nodeOf(id))?.status === "up";
+  if (isLoose && isUp && answer.status < 500) return { id, sign: "idle", text: "could answer" };
   if (why) return { id, sign: "missed", text: `not asked: ${why}` };
   if (answer.status === 304 || answer.status === 404 || answer.status === 412) {
-    return { id, sign: "idle", text: "in sync: its word counts" };
+    return { id, sign: "idle", text: "in sync: could answer" };
   }
   return { id, sign: "idle", text: "not asked" };
 }

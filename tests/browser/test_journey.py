@@ -66,7 +66,7 @@ def test_lost_race_is_412_and_says_which_version_won(serve, look):
 
     request(page, "write", 412)
 
-    says(page, "The condition did not hold", f"the version {won} won")
+    says(page, "The condition did not hold", f"another version by now, {won}.")
     expect(page.locator("#answer-chips")).to_contain_text("Definite: nothing was done")
     page.locator("#if-version").fill("")
     page.locator("#if-new").check()
@@ -88,11 +88,56 @@ def test_every_replica_down_is_503_and_the_page_says_why_it_is_no_404(serve, loo
     request(page, "read", 503)
     says(page, "It cannot be served now", "It is not a 404")
     expect(page.locator("#answer-nodes")).to_contain_text("not asked: it is down")
+    expect(page.locator("#answer-detail")).to_be_hidden()
+    expect(page.locator("#answer-raw")).to_contain_text("is down; recover one")
     expect(page.locator("#answer-chips")).to_contain_text("try again after")
     request(page, "write", 503)
 
     says(page, "It cannot be served now", "Nothing was done and nothing will be")
     expect(page.locator("#health")).to_contain_text("cannot be served")
+
+
+def test_lost_copy_is_503_that_says_what_helps_and_not_to_try_again(serve, look):
+    served = serve()
+    page = look(served.url)
+    request(page, "write", 200)
+    first, second = replicas_of(served, "greeting")
+    served.ask("POST", f"/fail/{first}")
+    request(page, "write", 200)
+    expect(page.locator("#place-replicas")).to_contain_text("Newest")
+    wipe = b'{"mode":"wipe"}'
+    served.ask("POST", f"/fail/{second}", wipe, Content_Type="application/json")
+    served.ask("POST", f"/recover/{first}")
+
+    request(page, "read", 503)
+
+    says(page, "Its newest copy is lost", "trying again will not help")
+    expect(page.locator("#answer-chips")).not_to_contain_text("try again")
+    expect(page.locator("#place-replicas")).to_contain_text("Newest that is left")
+    expect(page.locator("#health")).to_contain_text("of the key space cannot be served")
+
+
+def test_replica_that_went_down_is_in_sync_until_the_next_write(serve, look):
+    served = serve()
+    page = look(served.url)
+    request(page, "write", 200)
+    first, _ = replicas_of(served, "greeting")
+
+    served.ask("POST", f"/fail/{first}")
+
+    places = page.locator("#place-replicas")
+    expect(places).to_contain_text("it leaves the set at the next write")
+    request(page, "write", 200)
+    expect(places).not_to_contain_text("it leaves the set")
+
+
+def test_server_says_what_is_wrong_where_the_page_cannot_know(serve, look):
+    page = look(serve().url)
+    page.locator("#key").fill("x" * 300)
+
+    request(page, "write", 413)
+
+    expect(page.locator("#answer-detail")).to_contain_text("It said: a key has at most")
 
 
 def test_writer_learns_who_missed_it_and_the_place_shows_the_older_version(serve, look):
@@ -148,6 +193,7 @@ def test_traffic_counts_what_failures_cost(serve, look):
     page = look(served.url)
     page.get_by_role("switch", name="Make traffic").click()
     expect(page.locator("#traffic-counts")).to_contain_text("200 done")
+    expect(page.locator("#keys-list")).to_contain_text("demo-9")  # listed by itself
 
     for node in range(3):
         served.ask("POST", f"/fail/{node}")

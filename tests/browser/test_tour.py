@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 STEPS = ["Replicate", "Fail a node", "Read on", "Write while it is down", "Recover"]
@@ -37,6 +38,8 @@ def test_tour_goes_on_only_when_the_server_says_that_each_step_was_done(serve, l
     at_step(page, 1)
     page.locator("#write").click()
     at_step(page, 2)
+    expect(page.locator("#tour-said")).to_contain_text("tour-01 to tour-20")
+    expect(page.locator("#keys-list")).to_contain_text("tour-20")
     failed, other = holders(page)
     bystander = ({0, 1, 2} - {failed, other}).pop()
     act(page, "stop", bystander)
@@ -64,8 +67,54 @@ def test_tour_goes_on_only_when_the_server_says_that_each_step_was_done(serve, l
 
     expect(page.locator("#tour-title")).to_have_text("Tour: done")
     expect(page.locator("#tour-said")).to_contain_text("copied 1: only what it missed")
+    expect(page.locator("#tour-said")).to_contain_text("digests (checksums)")
+    held = int(
+        re.findall(r"holds (\d+) keys", page.locator("#tour-said").inner_text())[0]
+    )
+    assert held > 1
     expect(page.locator("#node-facts")).to_contain_text("copied 1 record")
     expect(page.locator("#tour-next li")).to_have_count(3)
+
+
+def test_tour_goes_on_without_more_keys_where_they_cannot_be_written(serve, look):
+    page = look(serve("--storage", "memory", "--max-batch", "5").url)
+
+    page.locator("#write").click()
+
+    at_step(page, 2)
+    expect(page.locator("#tour-said")).to_contain_text("nothing acknowledged is gone")
+    expect(page.locator("#tour-said")).not_to_contain_text("tour-01")
+
+
+@pytest.mark.parametrize("size", [(1280, 900), (360, 780)], ids=["laptop", "phone"])
+def test_tour_is_in_view_after_each_step(serve, look, size):
+    page = look(serve().url, width=size[0], height=size[1])
+    for step in range(1, 6):
+        at_step(page, step)
+        if step > 1:
+            expect(page.locator("#tour-title")).to_be_in_viewport()
+        page.locator("#tour-point").click()
+        if size[0] > 760:  # beside what it points at
+            expect(page.locator("#tour-title")).to_be_in_viewport()
+        page.keyboard.press("Enter")
+
+    expect(page.locator("#tour-title")).to_have_text("Tour: done")
+    expect(page.locator("#tour-title")).to_be_in_viewport()
+    expect(page.locator("#tour-said")).to_be_in_viewport()
+
+
+def test_wiped_node_is_rebuilt_and_not_only_brought_up_to_date(serve, look):
+    page = look(serve("--storage", "memory", "--nodes", "2").url)
+    page.locator("#write").click()
+    expect(page.locator("#answer-status")).to_have_text("200")
+    act(page, "wipe", 1)
+    expect(page.locator("#node-words")).to_have_text(
+        re.compile(r"its storage is gone: \d+ keys? to rebuild")
+    )
+
+    act(page, "recover", 1)
+
+    expect(page.locator("#node-facts")).to_contain_text("everything it should hold")
 
 
 def test_tour_goes_back_when_somebody_else_recovers_the_node(serve, look):
@@ -164,6 +213,12 @@ def test_wiping_the_last_copy_needs_a_second_press_and_the_loss_can_be_accepted(
     act(page, "recover", 0)
     expect(page.locator("#node-words")).to_contain_text("lost its storage")
     page.get_by_role("button", name="Recover node 0, accepting the loss").click()
+    expect(page.locator("#node-message")).to_contain_text(
+        "becomes the truth for 100 % of the key space"
+    )
+    expect(page.locator("#ring-node-0")).to_have_attribute("data-status", "recovering")
+    page.wait_for_timeout(700)
+    page.get_by_role("button", name="accepting the loss all the same: node 0").click()
 
     expect(page.locator("#ring-node-0")).to_have_attribute("data-status", "up")
     page.locator("#read").click()
