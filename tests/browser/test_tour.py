@@ -168,6 +168,7 @@ def test_tour_by_keyboard_alone(serve, look):
 
 def test_nodes_are_chosen_failed_and_recovered_by_arrow_keys_and_enter(serve, look):
     page = look(serve().url)
+    expect(page.locator("#link")).to_have_text("live")
     first = page.locator("#ring-node-0")
     expect(first).to_have_attribute("aria-checked", "true")
     first.focus()
