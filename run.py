@@ -24,9 +24,9 @@ A replicated key-value store that you can break on purpose. Without a command it
 python run.py --port 5001 --nodes 5 --storage memory
 """
 TAIL = """\
-Every setting is in `python run.py serve --help`; every other command has --help too, with
-an example. Those on a running store go to --url or KV_URL, else http://127.0.0.1:5000,
-with --token or KV_TOKEN, and print JSON with --json. They exit with:
+Every setting is in `python run.py serve --help`; every other command has --help too, those
+on a running store with an example. They go to --url or KV_URL, else to
+http://127.0.0.1:5000, with --token or KV_TOKEN, print JSON with --json, and exit with:
 """
 
 

@@ -51,12 +51,14 @@ def main(argv: Sequence[str]) -> int:
         return _complain(f"cannot use data_dir={settings.data_dir}: {error}")
     port = listener.getsockname()[1]
     server = Server(app, listener, settings)
-    finished = server.run(lambda: _say(greeting(settings, port)), GRACE_SECONDS)
+    absent = [node.node_id for node in app.store.nodes() if node.status != "up"]
+    text = greeting(settings, port, absent)
+    finished = server.run(lambda: _say(text), GRACE_SECONDS)
     return _close(app, finished)
 
 
-def greeting(settings: Settings, port: int) -> str:
-    """What a person wants to know at the start, on one screen."""
+def greeting(settings: Settings, port: int, absent: Sequence[int] = ()) -> str:
+    """What a person wants to know at the start, on one screen; `absent` are not up."""
     name = "127.0.0.1" if settings.host in WILDCARDS else settings.host
     url = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
     token = (
@@ -69,7 +71,7 @@ Key-value store on {url}  (open it in a browser: break it, and see what survives
 
   {settings.nodes} nodes, each key on {settings.replicas_of_a_key} of them \
 ({settings.placement}), {settings.protocol}, {settings.consistency}
-  {_survival(settings)}
+  {_survival(settings)}{_not_up(absent)}
 
   curl -X POST {url}/write{token} -H 'Content-Type: application/json' \
 -d '{{"key":"greeting","value":"hello"}}'
@@ -78,6 +80,16 @@ Key-value store on {url}  (open it in a browser: break it, and see what survives
 
 Stop with Ctrl-C.
 """
+
+
+def _not_up(nodes: Sequence[int]) -> str:
+    if not nodes:
+        return ""
+    names = ", ".join(map(str, nodes))
+    return (
+        f"\n  not up: node{'s' if len(nodes) > 1 else ''} {names}, as before the start: "
+        f"POST /recover/{nodes[0]} brings one back"
+    )
 
 
 def _survival(settings: Settings) -> str:

@@ -215,7 +215,7 @@ class Reconfiguration:
             if accepted:
                 self._events.record(
                     "loss_accepted",
-                    f"node {node}'s copy is the truth in {_shards(len(accepted))}: what it "
+                    f"node {node}'s copy is the truth in {_count(len(accepted), 'shard')}: what it "
                     "lacks is given up",
                     node,
                 )
@@ -254,11 +254,11 @@ class Reconfiguration:
         yield from settle_all(cluster, self._settle)
         expired = yield from expire_records(cluster, self._expire)
         if expired:
-            self._events.record("expired", f"{expired} expired keys were buried")
+            self._events.record("expired", f"{_count(expired, 'expired key')} buried")
         purged = yield from purge_tombstones(cluster, tombstones_before_ms)
         if purged:
             self._events.record(
-                "purged", f"{purged} tombstones were forgotten everywhere"
+                "purged", f"{_count(purged, 'tombstone')} forgotten everywhere"
             )
 
     def _catch_up_all(self) -> Operation[None]:
@@ -305,11 +305,11 @@ class Reconfiguration:
         if lost:
             self._events.record(
                 "data_lost",
-                f"node {node} was the last in-sync replica of {_shards(len(lost))}: their keys "
-                "answer 503 until a node is recovered with accept_loss",
+                f"node {node} was the last in-sync replica of {_count(len(lost), 'shard')}: "
+                "their keys answer 503 until a node is recovered with accept_loss",
                 node,
             )
 
 
-def _shards(count: int) -> str:
-    return f"{count} shard{'' if count == 1 else 's'}"
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, get_args, get_origin
 
 import click
 from click.shell_completion import CompletionItem, ShellComplete
@@ -95,7 +96,10 @@ def _reply(
 ) -> int:
     if before and before[0] in PROGRAMS and before[0] != "serve":
         return FILES
-    for item in candidates(before, incomplete):
+    found = candidates(before, incomplete)
+    if any(item.type in ("file", "dir") for item in found):
+        return FILES
+    for item in found:
         say(shown(item).rstrip("\t"))
     return 0
 
@@ -109,8 +113,11 @@ def candidates(before: Sequence[str], incomplete: str) -> list[CompletionItem]:
             if name.startswith(incomplete)
         ]
     if not before or before[0] == "serve" or before[0][:1] == "-":
+        known = _choices(before[-1]) if before else ()
         return [
-            CompletionItem(flag) for flag in _flags() if flag.startswith(incomplete)
+            CompletionItem(word)
+            for word in known or _flags()
+            if word.startswith(incomplete)
         ]
     shell = ShellComplete(Commands("run.py"), {}, "run.py", "")
     return shell.get_completions(list(before), incomplete)
@@ -122,3 +129,12 @@ def _flags() -> list[str]:
 
     flags = [f"--{name.replace('_', '-')}" for name in Settings.model_fields]
     return [*flags, *OPTIONS]
+
+
+def _choices(flag: str) -> tuple[str, ...]:
+    """The words that a flag of serve takes, if it takes one of a few."""
+    from config import Settings
+
+    field = Settings.model_fields.get(flag.removeprefix("--").replace("-", "_"))
+    kind = field.annotation if field is not None else None
+    return get_args(kind) if get_origin(kind) is Literal else ()

@@ -318,7 +318,9 @@ def _connect(path: Path, *, durable: bool, vfs: str | None) -> apsw.Connection:
         database.execute("begin immediate; rollback")  # takes the lock
     except (apsw.BusyError, apsw.LockedError) as error:
         database.close()
-        raise StorageInUse(f"another process has {path} open") from error
+        raise StorageInUse(
+            f"another process has {path} open: stop it, or use another --data-dir"
+        ) from error
     except apsw.ReadOnlyError as error:
         database.close()
         if os.access(path, os.W_OK):  # the file says so of itself, the system does not

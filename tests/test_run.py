@@ -84,6 +84,14 @@ def test_start_says_where_and_what_and_whether_it_survives():
         assert word in text
     assert text.count("curl") == 3
     assert len(text.splitlines()) <= 24
+    assert "not up" not in text
+
+
+def test_start_does_not_hide_that_nodes_are_still_down():
+    text = serving.greeting(Settings(), 1234, [0, 2])
+
+    assert "not up: nodes 0, 2" in text
+    assert "POST /recover/0" in text
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,8 @@ class Guard:
         may_all = _equal(token, self._api_token)
         may_read = _equal(token, self._read_token)
         if scheme.lower() != "bearer" or not (may_all or may_read):
-            raise Unauthorized(
-                "a token is wanted: send the header Authorization: Bearer <token>"
-            )
+            what = "this is not the token" if token else "a token is wanted"
+            raise Unauthorized(f"{what}: send the header Authorization: Bearer <token>")
         if not may_all and environ["REQUEST_METHOD"] not in SAFE_METHODS:
             raise Forbidden("this token may only read")
 
