@@ -24,7 +24,7 @@ A replicated key-value store that you can break on purpose. Without a command it
 python run.py --port 5001 --nodes 5 --storage memory
 """
 TAIL = """\
-Every setting is in `python run.py serve --help`; every other command has --help too, those
+Every setting is in `python run.py serve --help`; every other one has --help too, those
 on a running store with an example. They go to --url or KV_URL, else to
 http://127.0.0.1:5000, with --token or KV_TOKEN, print JSON with --json, and exit with:
 """
