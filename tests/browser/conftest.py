@@ -72,6 +72,8 @@ def look(browser):
         complaints = listen(page, url)
         opened.append((context, complaints))
         page.goto(url)
+        # Keys pressed before it knows what may be done are for nothing.
+        page.wait_for_selector("body[data-link]:not([data-link=connecting])")
         return page
 
     yield open_page
