@@ -7,7 +7,7 @@ statuses, nodes, kinds of events; so no client can make the page grow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import (
@@ -112,17 +112,10 @@ class _StoreCollector(Collector):
         self._store = store
         self.load: Load | None = None
 
-    def describe(self) -> Iterable[Metric]:
-        """What there may be, so that nothing is measured at registration."""
-        return self._all(None)
-
     def collect(self) -> Iterator[Metric]:
-        """Everything as it is now."""
-        return self._all(self._store)
-
-    def _all(self, store: ReplicationManager | None) -> Iterator[Metric]:
-        nodes = store.nodes() if store is not None else ()
-        measures = store.measures() if store is not None else None
+        """Everything as it is now; the registry learns the names from the first time."""
+        store = self._store
+        nodes, measures = store.nodes(), store.measures()
         yield from _node_gauges(nodes)
         yield from _node_counters(measures)
         yield _commits(measures)
@@ -137,7 +130,7 @@ class _StoreCollector(Collector):
         open_requests = GaugeMetricFamily(
             "kv_http_requests_open", "requests under way, by state", labels=["state"]
         )
-        for state, count in (self.load() if store and self.load else {}).items():
+        for state, count in (self.load() if self.load else {}).items():
             open_requests.add_metric([state], count)
         yield open_requests
 
@@ -174,12 +167,12 @@ def _node_gauges(nodes: Sequence[NodeInfo]) -> Iterator[Metric]:
         yield gauge
 
 
-def _node_counters(measures: Measures | None) -> Iterator[Metric]:
-    copied = measures.copied if measures is not None else {}
+def _node_counters(measures: Measures) -> Iterator[Metric]:
+    copied = measures.copied
     for name, (kind, text) in _NODE_EVENTS.items():
         counter = CounterMetricFamily(name, text, labels=["node"])
         for node in copied:
-            count = measures.events.get((kind, node), 0) if measures else 0
+            count = measures.events.get((kind, node), 0)
             counter.add_metric([str(node)], count)
         yield counter
     counters = {
@@ -194,13 +187,13 @@ def _node_counters(measures: Measures | None) -> Iterator[Metric]:
         yield counter
 
 
-def _commits(measures: Measures | None) -> Metric:
+def _commits(measures: Measures) -> Metric:
     family = HistogramMetricFamily(
         "kv_node_commit_duration_seconds",
         "time to write a commit to the node's file, and to flush it if durability is fsync",
         labels=["node"],
     )
-    for node, commits in (measures.commits if measures is not None else {}).items():
+    for node, commits in measures.commits.items():
         if commits is not None:
             family.add_metric([str(node)], _buckets(commits), commits.sum_seconds)
     return family
@@ -211,14 +204,14 @@ def _buckets(durations: Durations) -> list[tuple[str, float]]:
     return list(zip(names, accumulate(durations.counts), strict=True))
 
 
-def _shard_gauges(measures: Measures | None) -> Iterator[Metric]:
-    counts = measures.shards if measures is not None else None
+def _shard_gauges(measures: Measures) -> Iterator[Metric]:
+    counts = measures.shards
     sizes = GaugeMetricFamily(
         "kv_shards",
         "shards (keys that share their replicas) by in-sync replicas that are up",
         labels=["in_sync"],
     )
-    for size, count in (counts.in_sync if counts is not None else {}).items():
+    for size, count in counts.in_sync.items():
         sizes.add_metric([str(size)], count)
     yield sizes
     gauges = {
@@ -228,32 +221,29 @@ def _shard_gauges(measures: Measures | None) -> Iterator[Metric]:
         "kv_unsettled_keys": ("keys with a write of unknown outcome", "unsettled_keys"),
     }
     for name, (text, field) in gauges.items():
-        value = getattr(counts, field) if counts is not None else 0
+        value = getattr(counts, field)
         yield GaugeMetricFamily(name, text, value=value)
 
 
-def _whole(
-    store: ReplicationManager | None, nodes: Sequence[NodeInfo]
-) -> Iterator[Metric]:
-    ready = store.is_ready() if store is not None else False
+def _whole(store: ReplicationManager, nodes: Sequence[NodeInfo]) -> Iterator[Metric]:
+    ready = store.is_ready()
     yield GaugeMetricFamily("kv_ready", "1 if every key can be served", value=ready)
     total = sum(node.bytes for node in nodes)
     yield GaugeMetricFamily(
         "kv_stored_bytes", "bytes of keys and values, each replica counted", value=total
     )
-    limit = store.settings.max_stored_bytes if store is not None else 0
+    limit = store.settings.max_stored_bytes
     yield GaugeMetricFamily(
         "kv_stored_bytes_limit", "the setting max_stored_bytes", value=limit
     )
     names = ("protocol", "placement", "storage", "durability", "consistency", "engine")
-    settings = {n: str(getattr(store.settings, n)) for n in names} if store else {}
-    if store is not None:
-        settings["replicas"] = str(store.settings.replicas_of_a_key)
+    settings = {n: str(getattr(store.settings, n)) for n in names}
+    settings["replicas"] = str(store.settings.replicas_of_a_key)
     yield InfoMetricFamily("kv_store", "how the store is set up", value=settings)
 
 
-def _by_kind(measures: Measures | None) -> dict[str, int]:
-    found = dict.fromkeys(EVENT_KINDS, 0) if measures is not None else {}
-    for (kind, _), count in (measures.events if measures is not None else {}).items():
+def _by_kind(measures: Measures) -> dict[str, int]:
+    found = dict.fromkeys(EVENT_KINDS, 0)
+    for (kind, _), count in measures.events.items():
         found[kind] = found.get(kind, 0) + count
     return found
