@@ -1,4 +1,4 @@
-"""The REST service: routes -> ReplicationManager -> JSON.
+"""The REST service: routes -> engine -> JSON.
 
 `create_app(settings)` builds one complete application; a test makes as many as it
 likes. The routes are a table: they are registered from it, and /openapi.json is made
@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
 from flask import Flask, Response, request
-from msgspec import Meta
+from msgspec import UNSET, Meta
 from werkzeug.exceptions import HTTPException
 
 from config import Settings
+from engine import Engine, Scheme
 from models import (
     KeyNotFound,
     NodeInfo,
     NodeNotFound,
+    NotOffered,
     ReadOutcome,
     StorageFull,
     StoreError,
@@ -34,8 +36,7 @@ from models import (
     VersionMismatch,
     WriteOutcome,
 )
-from protocols import PROTOCOLS
-from replication import ReplicationManager, open_manager
+from replication import open_manager
 from web.around import around_routes
 from web.guard import Guard
 from web.logs import REQUEST_NAME, log_request
@@ -74,6 +75,7 @@ from web.shapes import FailBody, NodeList, RecoverBody, WriteBody
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
+ENGINES: dict[str, Callable[[Settings], Engine]] = {"embedded": open_manager}
 _NOWHERE = ("", "")  # the route and level of a request that was refused before either
 _LOGGED_FROM = {"none": "~", "failed": "500", "all": ""}  # the least status to log
 PROBLEM_JSON = "application/problem+json"
@@ -85,7 +87,7 @@ log = logging.getLogger(__name__)
 class StoreApp(Flask):
     """A Flask application and the store that it serves."""
 
-    def __init__(self, store: ReplicationManager, *, owns_store: bool) -> None:
+    def __init__(self, store: Engine, *, owns_store: bool) -> None:
         super().__init__(__name__, static_folder=None)
         self.store = store
         self.metrics = Metrics(store)
@@ -151,23 +153,21 @@ class StoreApp(Flask):
         return func
 
 
-def create_app(
-    settings: Settings, manager: ReplicationManager | None = None
-) -> StoreApp:
+def create_app(settings: Settings, engine: Engine | None = None) -> StoreApp:
     """One complete application. Close it: that closes what it opened.
 
-    It serves `manager`, which stays its owner's to close; without one it opens a store
-    as `settings` say, and raises what `open_manager` does.
+    It serves `engine`, which stays its owner's to close; without one it opens the one
+    that `settings` name, and raises what that does.
     """
-    store = manager or open_manager(settings)
-    app = StoreApp(store, owns_store=manager is None)
+    store = engine or ENGINES[settings.engine](settings)
+    app = StoreApp(store, owns_store=engine is None)
     app.url_map.merge_slashes = False  # a//b is a key
     app.url_map.converters["key"] = KeyConverter
     guard = Guard(settings)
     app.before_request(lambda: guard.check(request.environ))
     app.register_error_handler(Exception, _on_error)
-    table = routes()
-    described = msgspec.json.encode(document(table, settings))
+    table = routes(store.scheme)
+    described = msgspec.json.encode(document(table, settings, store.scheme))
     for route in table:
         app.add_url_rule(
             route.path,
@@ -182,7 +182,8 @@ def _view(route: Route, app: StoreApp, described: bytes) -> Callable[..., Any]:
     store, render = app.store, app.metrics.render
     known = tuple(parameter.name for parameter in route.query)
     handler = route.handler
-    levels = (*LEVELS, store.settings.consistency) if _LEVEL in route.query else ("",)
+    has_level = any(parameter.name == _LEVEL for parameter in route.query)
+    levels = (*store.scheme.levels, store.settings.consistency) if has_level else ("",)
     labels = {level: (route.template, level) for level in levels}
     usual, odd = labels[levels[-1]], (route.template, "unknown")
 
@@ -200,12 +201,7 @@ def _view(route: Route, app: StoreApp, described: bytes) -> Callable[..., Any]:
 
 # --- The table -----------------------------------------------------------------------
 
-LEVELS = sorted({level for protocol in PROTOCOLS.values() for level in protocol.levels})
-_LEVEL = Parameter(
-    "consistency",
-    "the level of this request; absent: the store's own",
-    Annotated[str, Meta(extra_json_schema={"enum": LEVELS})],
-)
+_LEVEL = "consistency"
 _IF_MATCH = Parameter(
     "If-Match",
     'only if this is the version: `"<version>"`, or `*` for any',
@@ -215,42 +211,48 @@ _IF_NEW = Parameter(
     "If-None-Match", "`*`: only if the key does not exist", Literal["*"]
 )
 _BODY_FAILURES = (TooLarge, NotJson)
+_NODE_FAILURES = (NodeNotFound, NotOffered, Unavailable, Uncertain, *_BODY_FAILURES)
 _WRITE_FAILURES = (VersionMismatch, Unavailable, Uncertain)
 _READ_FAILURES = (KeyNotFound, TooLarge, Unavailable, Timeout)
 
 
-def routes() -> tuple[Route, ...]:
+def routes(scheme: Scheme) -> tuple[Route, ...]:
     """Every route. Its handler gets the call and the parts of the path."""
+    level = Parameter(
+        _LEVEL,
+        "the level of this request; absent: the store's own",
+        Annotated[str, Meta(extra_json_schema={"enum": list(scheme.levels)})],
+    )
     write = Route(
         "POST", "/write", _write, "Create or update a key", WriteOutcome,
         body=body(WriteBody, '{"key":"greeting","value":"hello"}'),
-        query=(_LEVEL,),
+        query=(level,),
         headers=(_IF_MATCH, _IF_NEW),
         failures=(*_WRITE_FAILURES, *_BODY_FAILURES, StorageFull),
         has_version=True,
     )  # fmt: skip
     read = Route(
         "GET", "/read", _read, "Read a key", ReadOutcome,
-        query=(_LEVEL,),
+        query=(level,),
         headers=(IF_CHANGED,),
         failures=_READ_FAILURES,
         has_version=True,
     )  # fmt: skip
     delete = Route(
         "DELETE", "/delete", _delete, "Delete a key", WriteOutcome,
-        query=(_LEVEL,),
+        query=(level,),
         headers=(_IF_MATCH,),
         failures=(KeyNotFound, TooLarge, *_WRITE_FAILURES),
     )  # fmt: skip
     fail = Route(
         "POST", "/fail/<int:node_id>", _fail, "Take a node down", NodeInfo,
         body=body(FailBody, '{"mode":"stop"}', optional=True),
-        failures=(NodeNotFound, Uncertain, *_BODY_FAILURES),
+        failures=_NODE_FAILURES,
     )  # fmt: skip
     recover = Route(
         "POST", "/recover/<int:node_id>", _recover, "Bring a node back, resynced", NodeInfo,
         body=body(RecoverBody, '{"accept_loss":false}', optional=True),
-        failures=(NodeNotFound, Uncertain, *_BODY_FAILURES),
+        failures=_NODE_FAILURES,
     )  # fmt: skip
     nodes = Route("GET", "/nodes", _nodes, "Every node's state", NodeList)
     store = (write, *by_key(read), *by_key(delete), fail, recover, nodes)
@@ -293,7 +295,8 @@ def _delete(call: Call, key: str | None = None) -> Answer:
 
 def _fail(call: Call, node_id: int) -> Answer:
     """Failing a node that is down changes nothing."""
-    return answer(call.store.fail(node_id, call.body().mode))
+    mode = call.body().mode
+    return answer(call.store.fail(node_id, None if mode is UNSET else mode))
 
 
 def _recover(call: Call, node_id: int) -> Answer:
@@ -303,15 +306,9 @@ def _recover(call: Call, node_id: int) -> Answer:
 
 def _nodes(call: Call) -> Answer:
     """A node is `up`, `down` or `recovering`; only an `up` one serves all its keys."""
-    store = call.store
-    settings = store.settings
+    found, scheme = call.store.nodes(), call.store.scheme
     return answer(
-        NodeList(
-            store.nodes(),
-            settings.replication_factor,
-            settings.protocol,
-            settings.placement,
-        )
+        NodeList(found, scheme.replication_factor, scheme.protocol, scheme.placement)
     )
 
 

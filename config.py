@@ -1,55 +1,45 @@
 """The settings, checked as a whole when built.
 
 `Settings(...)` is what the rest of the program sees: frozen, complete, no file or
-environment read. `load_settings(argv)` makes one from flags, the environment (`KV_...`),
-`kv.toml` and the defaults, in that order of precedence.
+environment read. flags.py makes one from the command line.
 """
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import os
 import re
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_MEMBER_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})/?"
+)
 WILDCARDS = frozenset(("0.0.0.0", "::", ""))  # every address of the machine
-SECRET = frozenset(("api_token", "read_token"))
-BODY_OVERHEAD_BYTES = 8 << 10  # of a body over its value: key, field names, blanks
-FILE_NAME = "kv.toml"
-PREFIX = "KV_"
-OF_CLIENTS = frozenset(("KV_URL", "KV_TOKEN"))  # not settings: for console/
-# The settings as --help shows them; every setting is in one group.
-GROUPS = {
-    "where it listens": "host port threads",
-    "the cluster": "nodes replication_factor protocol placement consistency min_in_sync",
-    "what survives": "storage data_dir durability engine",
-    "who may call": "api_token read_token allowed_host",
-    "limits of a request": (
-        "max_key_bytes max_value_bytes max_body_bytes max_header_bytes max_depth max_batch"
-    ),
-    "limits of the service": (
-        "max_stored_bytes max_concurrent_requests max_connections body_seconds "
-        "request_seconds idle_seconds"
-    ),
-    "upkeep": (
-        "tombstone_grace_seconds maintenance_seconds scrub_rows max_clock_jump_seconds"
-    ),
-    "logs": "log_level log_format log_requests",
+SECRET = frozenset(("api_token", "read_token", "etcd_password"))
+# What is of one engine only, and a mistake with another.
+OF_ENGINE = {
+    "embedded": (
+        "nodes replication_factor protocol placement min_in_sync storage durability "
+        "maintenance_seconds scrub_rows max_clock_jump_seconds"
+    ).split(),
+    "etcd": (
+        "etcd_endpoints local_members etcd_prefix etcd_ca etcd_cert etcd_key etcd_user "
+        "etcd_password etcd_seconds"
+    ).split(),
 }
+BODY_OVERHEAD_BYTES = 8 << 10  # of a body over its value: key, field names, blanks
+
+
+class CannotOpen(Exception):
+    """What the settings ask for cannot be had: one line that says why and what to do."""
 
 
 class Settings(BaseModel):
@@ -147,7 +137,39 @@ class Settings(BaseModel):
     allowed_host: tuple[str, ...] = Field(
         (), description="Host names to answer to besides loopback"
     )
-    engine: Literal["embedded"] = Field("embedded", description="where the data lives")
+    engine: Literal["embedded", "etcd"] = Field(
+        "embedded", description="where the data live: in this process, or in etcd"
+    )
+    etcd_endpoints: tuple[str, ...] = Field(
+        (),
+        description="client URLs of etcd's members, with commas between",
+        examples=["http://10.0.0.1:2379,http://10.0.0.2:2379"],
+    )
+    local_members: int = Field(
+        0, ge=0, le=7, description="start so many members of etcd, under data_dir"
+    )
+    etcd_prefix: str = Field(
+        "kv/",
+        pattern=r"^[!-~]{1,64}$",
+        examples=["kv/"],
+        description="what all its keys in etcd begin with: a store of its own for each",
+    )
+    etcd_ca: Path | None = Field(
+        None, description="file of the authorities that sign etcd's certificates"
+    )
+    etcd_cert: Path | None = Field(
+        None, description="file of our certificate, if etcd wants one"
+    )
+    etcd_key: Path | None = Field(None, description="file of our certificate's key")
+    etcd_user: str | None = Field(
+        None, min_length=1, description="name of a user of etcd"
+    )
+    etcd_password: str | None = Field(
+        None, min_length=1, description="password of that user"
+    )
+    etcd_seconds: float = Field(
+        5.0, ge=0.5, le=60, description="limit of one request to etcd, seconds"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe message to log"
     )
@@ -167,6 +189,52 @@ class Settings(BaseModel):
                     f"{name!r} is not a bare name: leave out scheme and port"
                 )
         return names
+
+    @field_validator("etcd_endpoints", mode="before")
+    @classmethod
+    def _split_urls(cls, urls: Any) -> Any:
+        given = [urls] if isinstance(urls, str) else urls
+        if not isinstance(given, list | tuple) or not all(
+            isinstance(url, str) for url in given
+        ):
+            return urls
+        parts = [part.strip() for url in given for part in url.split(",")]
+        return [part for part in parts if part]
+
+    @field_validator("etcd_endpoints")
+    @classmethod
+    def _check_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            found = _MEMBER_URL.fullmatch(url)
+            if found is None or not 1 <= int(found[1]) <= 65_535:
+                raise ValueError(f"{url!r} is not a URL as http://10.0.0.1:2379")
+        return tuple(dict.fromkeys(url.rstrip("/") for url in urls))
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> Settings:
+        for name in sorted(self.foreign):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} means nothing with engine={self.engine}: leave it out, or "
+                    f"choose --engine {self._engine_of(name)}"
+                )
+        if self.engine == "etcd" and bool(self.etcd_endpoints) == bool(
+            self.local_members
+        ):
+            raise ValueError(
+                "engine=etcd wants to know where etcd is: give etcd_endpoints (members that "
+                "run already) or local_members (to start some here), not both"
+            )
+        if (self.etcd_user is None) != (self.etcd_password is None):
+            raise ValueError("etcd_user and etcd_password belong together: give both")
+        if (self.etcd_cert is None) != (self.etcd_key is None):
+            raise ValueError("etcd_cert and etcd_key belong together: give both")
+        if self.local_members and (self.etcd_ca or self.etcd_cert or self.etcd_user):
+            raise ValueError(
+                "local members talk over loopback, without TLS and users: leave out etcd_ca, "
+                "etcd_cert and etcd_user, or give etcd_endpoints"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_relations(self) -> Settings:
@@ -206,181 +274,31 @@ class Settings(BaseModel):
         """How many nodes hold each key under this placement."""
         return self.nodes if self.placement == "full" else self.replication_factor
 
+    @property
+    def foreign(self) -> frozenset[str]:
+        """Settings that mean something to another engine only."""
+        names = (n for engine, n in OF_ENGINE.items() if engine != self.engine)
+        return frozenset(name for some in names for name in some)
+
+    @staticmethod
+    def _engine_of(name: str) -> str:
+        return next(engine for engine, names in OF_ENGINE.items() if name in names)
+
     def public(self) -> dict[str, Any]:
-        """Every setting but the tokens, as JSON has it."""
-        return self.model_dump(mode="json", exclude=set(SECRET))
+        """Every setting that means something here but the secrets, as JSON has it."""
+        return self.model_dump(mode="json", exclude={*SECRET, *self.foreign})
+
+    def shown_schema(self) -> dict[str, Any]:
+        """JSON Schema of what `public` of these settings shows."""
+        schema = self.public_schema()
+        for name in self.foreign & schema["properties"].keys():
+            del schema["properties"][name]
+        return schema
 
     @classmethod
     def public_schema(cls) -> dict[str, Any]:
-        """JSON Schema of `public`."""
+        """JSON Schema of every setting but the secrets."""
         schema = cls.model_json_schema(mode="serialization")
         for name in SECRET:
             del schema["properties"][name]
         return schema
-
-
-class BadSetting(Exception):
-    """A setting is wrong: one line that names it, its value and what would do."""
-
-
-def load_settings(
-    argv: Sequence[str],
-    environ: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
-) -> Settings:
-    """The settings from flags, environment and `kv.toml` in `cwd`, the first that has it.
-
-    `environ` None is that of the process, `cwd` None its folder. Raises BadSetting, or
-    SystemExit after --help.
-    """
-    environ = os.environ if environ is None else environ
-    flags = vars(_parser().parse_args(argv))
-    sources = {
-        FILE_NAME: _from_file((cwd or Path()) / FILE_NAME),
-        "the environment": _from_environment(environ),
-        "the command line": {n: v for n, v in flags.items() if v is not None},
-    }
-    chosen = {name: v for values in sources.values() for name, v in values.items()}
-    origin = {name: where for where, values in sources.items() for name in values}
-    try:
-        return Settings(**chosen)
-    except ValidationError as error:
-        raise BadSetting(_explain(error, origin)) from None  # it may hold a token
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises BadSetting where argparse would print its usage and leave."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say which flag is meant, where one is near."""
-        unknown = re.match("unrecognized arguments: (--[^ =]+)", message)
-        if unknown is not None:
-            message = f"unknown flag {unknown[1]}{_suggest(unknown[1], _flags())}"
-        raise BadSetting(f"{message}; --help lists the flags")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="run.py",
-        usage="python run.py [serve] [flags]",
-        description="Serve the key-value store over HTTP. Defaults are in [brackets].",
-        epilog=f"Each flag is also an environment variable ({PREFIX}PORT for --port) and "
-        f"a key of {FILE_NAME} (port), used in that order. `python run.py --help` lists "
-        "the other commands.",
-        allow_abbrev=False,
-        formatter_class=lambda prog: argparse.HelpFormatter(
-            prog, max_help_position=34, width=96
-        ),
-    )
-    for title, names in GROUPS.items():
-        group = parser.add_argument_group(title)
-        for name in names.split():
-            group.add_argument(
-                _flag(name),
-                dest=name,
-                metavar=_metavar(name),
-                action="append" if _is_list(name) else "store",
-                help=_help(name),
-            )
-    return parser
-
-
-def _from_file(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadSetting(f"cannot read {path}: {error}") from error
-    for name, value in values.items():
-        if name not in Settings.model_fields:
-            near = _suggest(name, Settings.model_fields)
-            raise BadSetting(f"unknown setting {name} in {path}{near}")
-        if isinstance(value, bool | dict):
-            raise BadSetting(f"bad setting {name} in {path}: give {_accepted(name)}")
-    return values
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    known = {PREFIX + name.upper(): name for name in Settings.model_fields}
-    found: dict[str, Any] = {}
-    for variable, text in environ.items():
-        if not variable.startswith(PREFIX) or variable in OF_CLIENTS:
-            continue
-        name = known.get(variable)
-        if name is None:
-            near = _suggest(variable, [*known, *sorted(OF_CLIENTS)])
-            raise BadSetting(f"unknown variable {variable}{near}")
-        found[name] = text.split(",") if _is_list(name) else text
-    return found
-
-
-def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
-    """The first thing that is wrong, as one line."""
-    first = error.errors(include_url=False)[0]
-    if not first["loc"]:
-        return f"bad settings: {first['msg'].removeprefix('Value error, ')}"
-    name = str(first["loc"][0])
-    value = "" if name in SECRET else f"={_shown(first['input'])}"
-    where = f" (from {origin[name]})" if name in origin else ""
-    return f"bad setting {name}{value}{where}: give {_accepted(name)}"
-
-
-def _shown(value: Any) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    text = " ".join(text.split())
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def _accepted(name: str) -> str:
-    """What a setting takes, in words."""
-    schema = Settings.public_schema()["properties"].get(name, {"minLength": 8})
-    if "enum" in schema or "const" in schema:
-        return " or ".join(schema.get("enum") or [schema["const"]])
-    if "minLength" in schema:
-        return f"at least {schema['minLength']} characters"
-    if schema.get("type") == "array":
-        return "host names without scheme and port"
-    if schema.get("type") not in ("integer", "number"):
-        return f"a {schema.get('format', 'text')}"
-    kind = "a whole number" if schema["type"] == "integer" else "a number"
-    least = schema.get("minimum", schema.get("exclusiveMinimum"))
-    above = "above" if "exclusiveMinimum" in schema else "of at least"
-    if "maximum" in schema:
-        return f"{kind} from {least} to {schema['maximum']}"
-    return f"{kind} {above} {least}"
-
-
-def _help(name: str) -> str:
-    field = Settings.model_fields[name]
-    again = "; may be given again" if _is_list(name) else ""
-    default = "" if field.default in (None, ()) else f" [{field.default}]"
-    return f"{field.description}{again}{default}".replace("%", "%%")
-
-
-def _metavar(name: str) -> str:
-    kind = Settings.model_fields[name].annotation
-    if get_origin(kind) is Literal:
-        return "|".join(get_args(kind))
-    kinds: dict[Any, str] = {int: "N", float: "SECONDS", Path: "FOLDER"}
-    return kinds.get(kind, name.rpartition("_")[2].upper())
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _flags() -> list[str]:
-    return [_flag(name) for name in Settings.model_fields]
-
-
-def _is_list(name: str) -> bool:
-    return get_origin(Settings.model_fields[name].annotation) is tuple
-
-
-def _suggest(given: str, known: Iterable[str]) -> str:
-    """A known name that was probably meant, as the end of a sentence."""
-    names = list(known)
-    near = [name for name in names if name.startswith(given)]
-    near += difflib.get_close_matches(given, names, 1, 0.5)
-    return f": did you mean {near[0]}?" if near else ""

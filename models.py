@@ -17,6 +17,8 @@ nothing was done and nothing will be, False when it may have happened all the sa
     |-- KeyNotFound        the key is absent, deleted or expired
     |-- NodeNotFound       no node has this id
     |-- VersionMismatch    the condition does not hold: read again, decide again
+    |-- NotOffered         this engine does not do that; the text says who or what would
+    |-- TooFewNodes        fewer nodes would stay than are needed
     |-- Unavailable        too few replicas are up; nothing was done: try again later
     |-- StorageFull        the limit of stored bytes is reached: delete, or raise it
     |-- Timeout            a read got no answer: try again
@@ -307,12 +309,25 @@ class ReadOutcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Recovery(msgspec.Struct, frozen=True):
-    """What bringing a node back took."""
+    """What bringing a node back took. None: the engine does not measure it."""
 
     copied: int = 0  # records that it lacked, or held an older version of
-    removed: int = 0  # of those, values that had been deleted meanwhile
-    bytes: int = 0  # of key and value, copied
+    removed: int | None = 0  # of those, values that had been deleted meanwhile
+    bytes: int | None = 0  # of key and value, copied
     seconds: float = 0.0
+
+
+class RaftInfo(msgspec.Struct, frozen=True):
+    """What a member of a Raft cluster says of itself, or said last."""
+
+    member: str  # 16 hexadecimal digits: its id in the cluster
+    name: str  # empty until it has been started for the first time
+    role: str  # leader | follower | learner, or unknown until it has said so
+    term: int  # of the last election that it knows of
+    applied: int  # entries of the log that it has applied
+    revision: int  # of the newest change that it holds, the number that versions are of
+    size_bytes: int  # of its file
+    urls: tuple[str, ...]  # where clients reach it
 
 
 class NodeInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -320,13 +335,15 @@ class NodeInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
     node_id: NodeId
     status: str  # up | down | recovering
-    keys: int  # values held, tombstones not counted
-    bytes: int  # of key and value
-    stale_keys: int  # records that it should hold and lacks, or holds older
+    # None where the engine cannot know, as of a node that never answered:
+    keys: int | None  # values held, tombstones not counted
+    bytes: int | None  # of key and value
+    stale_keys: int | None  # records that it should hold and lacks, or holds older
     waiting_for: tuple[NodeId, ...]  # down nodes that alone hold what it lacks
     zone: str | None
-    problem: str | msgspec.UnsetType = msgspec.UNSET  # what is wrong with its storage
+    problem: str | msgspec.UnsetType = msgspec.UNSET  # what is wrong with it
     recovery: Recovery | msgspec.UnsetType = msgspec.UNSET
+    raft: RaftInfo | msgspec.UnsetType = msgspec.UNSET
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -393,6 +410,18 @@ class VersionMismatch(StoreError):
     """The condition does not hold; `version` is the current one, None if absent."""
 
     code = "version_mismatch"
+
+
+class NotOffered(StoreError):
+    """This engine does not do that, or not to this node; the text says who would."""
+
+    code = "not_offered"
+
+
+class TooFewNodes(StoreError):
+    """Fewer nodes would stay than are needed; nothing was done."""
+
+    code = "too_few_nodes"
 
 
 class Unavailable(StoreError):

@@ -14,7 +14,6 @@ together:
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from typing import Any
 import msgspec
 
 from cluster.clock import HybridClock
-from cluster.events import EventLog
+from cluster.events import EventLog, log_event, wall_ms
 from cluster.listing import (
     KeyPage,
     Listed,
@@ -38,7 +37,7 @@ from cluster.membership import PROCESS_SHIFT, Membership
 from cluster.network import Driver, LiveDriver
 from cluster.node import ReplicaNode
 from cluster.placement import assignment_of
-from cluster.reconfiguration import STOP, Reconfiguration
+from cluster.reconfiguration import FAIL_MODES, STOP, Reconfiguration
 from cluster.reports import (
     Measures,
     ShardMap,
@@ -50,8 +49,9 @@ from cluster.reports import (
 )
 from cluster.shard import UP, Layout, SavedState, ShardState
 from cluster.upkeep import Upkeep
-from config import Settings
+from config import CannotOpen, Settings
 from db import FormatUnknown, Storage, StorageEnded, open_storage
+from engine import Engine, Scheme
 from limits import Room, check_key, check_restored, check_ttl, json_text
 from models import (
     Condition,
@@ -69,8 +69,6 @@ from models import (
 from protocols import PROTOCOLS
 from storage.content import differing_keys
 
-log = logging.getLogger(__name__)
-GRAVE = frozenset(("storage_failed", "damage_found", "data_lost"))
 SCRUB_SECONDS = 1.0  # between two looks at a few rows of each file
 __all__ = [
     "ReplicaNode",
@@ -83,11 +81,11 @@ __all__ = [
 EVENTS_OF_A_PROCESS = 1_000_000  # numbers that a process may use before the next's
 
 
-class StorageUnreadable(Exception):
+class StorageUnreadable(CannotOpen):
     """Too many nodes' folders cannot be read: what is in sync may be known only there."""
 
 
-class SettingsMismatch(Exception):
+class SettingsMismatch(CannotOpen):
     """The data on disk were written with settings that these ones contradict."""
 
 
@@ -96,13 +94,11 @@ MakeDriver = Callable[
 ]
 
 
-class ReplicationManager:
+class ReplicationManager(Engine):
     """The store: writes each key to its replica set and keeps serving while nodes fail.
 
-    Safe for many threads: operations on one key follow each other, those on different
-    keys do not wait for each other. Versions are opaque strings that grow with every
-    write of a key. Every method may raise a `models.StoreError`; `definite` tells
-    whether that means that nothing was done.
+    Operations on one key follow each other, those on different keys do not wait for each
+    other.
     """
 
     def __init__(
@@ -137,6 +133,20 @@ class ReplicationManager:
         self._key_bytes_max = settings.max_key_bytes
         self._value_bytes_max = settings.max_value_bytes
 
+    @property
+    def scheme(self) -> Scheme:
+        """How it replicates: as the settings say."""
+        settings = self.settings
+        return Scheme(
+            protocol=settings.protocol,
+            placement=settings.placement,
+            replication_factor=settings.replication_factor,
+            replicas=settings.replicas_of_a_key,
+            levels=self.protocol.levels,
+            fail_modes=FAIL_MODES,
+            survival=_survival(settings),
+        )
+
     def write(
         self,
         key: str,
@@ -146,11 +156,7 @@ class ReplicationManager:
         condition: Condition | None = None,
         consistency: str | None = None,
     ) -> WriteOutcome:
-        """Create or update a key.
-
-        `value` is anything that JSON can say, or `msgspec.Raw` with JSON text that is
-        kept as it is. `ttl` is in seconds: after it the key is gone.
-        """
+        """Create or update a key."""
         check_key(key, self._key_bytes_max)
         text = json_text(value, self._value_bytes_max)
         self._room.take(self._replicas * (len(key) + len(text)))
@@ -211,9 +217,9 @@ class ReplicationManager:
         check_key(key)
         return self._driver.run(locate(self.cluster, key))
 
-    def fail(self, node_id: NodeId, mode: str = STOP) -> NodeInfo:
+    def fail(self, node_id: NodeId, mode: str | None = None) -> NodeInfo:
         """Take a node down. Mode `stop` keeps its storage, `wipe` loses that too."""
-        self._driver.run(self.change.fail(node_id, mode))
+        self._driver.run(self.change.fail(node_id, STOP if mode is None else mode))
         return self.node(node_id)
 
     def recover(self, node_id: NodeId, *, accept_loss: bool = False) -> NodeInfo:
@@ -263,10 +269,13 @@ class ReplicationManager:
         commits = {n: node.storage.commits for n, node in self._nodes.items()}
         return Measures(count_shards(self.cluster), events, self.change.copied, commits)
 
-    def is_ready(self) -> bool:
-        """True if every key can be read and written now."""
+    def why_not_ready(self) -> str | None:
+        """Which nodes are not up, where some shard lacks them."""
         cluster = self.cluster
-        return all(is_writable(cluster, shard) for shard in cluster.shards.values())
+        if all(is_writable(cluster, shard) for shard in cluster.shards.values()):
+            return None
+        down = [str(n) for n, status in cluster.status.items() if status != UP]
+        return f"some keys cannot be served (not up: nodes {', '.join(down)})"
 
     def shards(self) -> ShardMap:
         """Who holds which part of the key space, and who of them is in sync."""
@@ -320,12 +329,6 @@ class ReplicationManager:
         for node in self._nodes.values():
             node.storage.close()
 
-    def __enter__(self) -> ReplicationManager:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def _check_level(self, level: str) -> str:
         if level not in self.protocol.levels:
             raise InvalidRequest(
@@ -333,6 +336,14 @@ class ReplicationManager:
                 f"(consistency={level!r}, offered: {', '.join(self.protocol.levels)})"
             )
         return level
+
+
+def _survival(settings: Settings) -> str:
+    if settings.storage == "memory":
+        return "in memory: survives failed nodes, but not a restart of this process"
+    if settings.durability == "os":
+        return f"in {settings.data_dir}/: survives a restart; a power cut may lose the last writes"
+    return f"in {settings.data_dir}/: survives a restart and a power cut"
 
 
 def _stored_bytes(nodes: Mapping[NodeId, ReplicaNode]) -> int:
@@ -366,10 +377,10 @@ def open_manager(
             opened.callback(storage.close)
             _check_layout(chosen, storage)
             nodes[node_id] = ReplicaNode(node_id, storage)
-        clock = HybridClock(_wall_ms)
+        clock = HybridClock(wall_ms)
         cluster = restore_cluster(chosen, nodes, clock)
         process = cluster.epoch >> PROCESS_SHIFT  # how many came before this one
-        events = EventLog(_wall_ms, process * EVENTS_OF_A_PROCESS + 1, tell=_log_event)
+        events = EventLog(wall_ms, process * EVENTS_OF_A_PROCESS + 1, tell=log_event)
         manager = ReplicationManager(chosen, nodes, cluster, events)
         manager.start()
         opened.pop_all()
@@ -437,13 +448,3 @@ def _check_layout(settings: Settings, storage: Storage) -> None:
 def _layout_of(settings: Settings) -> Layout:
     nodes = tuple(range(settings.nodes))
     return Layout(settings.placement, nodes, settings.replication_factor)
-
-
-def _log_event(event: Event) -> None:
-    level = logging.WARNING if event.kind in GRAVE else logging.INFO
-    told = {"event": event.kind, "node": event.node_id}
-    log.log(level, "%s: %s", event.kind, event.detail, extra=told)
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000

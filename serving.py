@@ -16,11 +16,12 @@ from contextlib import suppress
 import apsw
 
 from app import StoreApp, create_app
-from config import WILDCARDS, BadSetting, Settings, load_settings
-from db import FormatUnknown, StorageInUse
-from replication import SettingsMismatch, StorageUnreadable
+from config import WILDCARDS, CannotOpen, Settings
+from engine import Scheme
+from flags import load_settings
+from models import NodeInfo
 from web.logs import configure
-from web.server import CannotListen, Server, listen
+from web.server import Server, listen
 
 GRACE_SECONDS = 3.0  # for requests that run when a stop is asked
 CLOSE_SECONDS = 1.5  # for the store after that
@@ -38,27 +39,22 @@ def main(argv: Sequence[str]) -> int:
         except BaseException:
             listener.close()
             raise
-    except (
-        BadSetting,
-        CannotListen,
-        FormatUnknown,
-        SettingsMismatch,
-        StorageInUse,
-        StorageUnreadable,
-    ) as error:
+    except CannotOpen as error:
         return _complain(str(error))
     except (OSError, apsw.Error) as error:
         return _complain(f"cannot use data_dir={settings.data_dir}: {error}")
     port = listener.getsockname()[1]
     server = Server(app, listener, settings)
-    absent = [node.node_id for node in app.store.nodes() if node.status != "up"]
-    text = greeting(settings, port, absent)
+    text = greeting(settings, app.store.scheme, port, app.store.nodes())
     finished = server.run(lambda: _say(text), GRACE_SECONDS)
     return _close(app, finished)
 
 
-def greeting(settings: Settings, port: int, absent: Sequence[int] = ()) -> str:
-    """What a person wants to know at the start, on one screen; `absent` are not up."""
+def greeting(
+    settings: Settings, scheme: Scheme, port: int, nodes: Sequence[NodeInfo]
+) -> str:
+    """What a person wants to know at the start, on one screen."""
+    absent = [node.node_id for node in nodes if node.status != "up"]
     name = "127.0.0.1" if settings.host in WILDCARDS else settings.host
     url = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
     token = (
@@ -69,9 +65,9 @@ def greeting(settings: Settings, port: int, absent: Sequence[int] = ()) -> str:
     return f"""
 Key-value store on {url}  (open it in a browser: break it, and see what survives)
 
-  {settings.nodes} nodes, each key on {settings.replicas_of_a_key} of them \
-({settings.placement}), {settings.protocol}, {settings.consistency}
-  {_survival(settings)}{_not_up(absent)}
+  {len(nodes)} nodes, each key on {scheme.replicas} of them \
+({scheme.placement}), {scheme.protocol}, {settings.consistency}
+  {scheme.survival}{_not_up(absent)}
 
   curl -X POST {url}/write{token} -H 'Content-Type: application/json' \
 -d '{{"key":"greeting","value":"hello"}}'
@@ -90,14 +86,6 @@ def _not_up(nodes: Sequence[int]) -> str:
         f"\n  not up: node{'s' if len(nodes) > 1 else ''} {names}, as before the start: "
         f"POST /recover/{nodes[0]} brings one back"
     )
-
-
-def _survival(settings: Settings) -> str:
-    if settings.storage == "memory":
-        return "in memory: survives failed nodes, but not a restart of this process"
-    if settings.durability == "os":
-        return f"in {settings.data_dir}/: survives a restart; a power cut may lose the last writes"
-    return f"in {settings.data_dir}/: survives a restart and a power cut"
 
 
 def _close(app: StoreApp, finished: bool) -> int:

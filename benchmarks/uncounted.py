@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from app import StoreApp, create_app
-from config import Settings, load_settings
+from config import Settings
+from flags import load_settings
 from processes.server import HOST
 from web.logs import configure
 from web.server import Server, listen

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,6 +12,9 @@ from datetime import UTC, datetime
 from models import Event, NodeId
 
 KEPT_MAX = 10_000
+# Of what somebody should look into; all else is news.
+GRAVE = frozenset(("storage_failed", "damage_found", "data_lost", "member_silent"))
+log = logging.getLogger(__name__)
 
 
 class EventLog:
@@ -53,3 +58,15 @@ class EventLog:
             if number >= self._next:
                 number = 0
             return [event for event in self._events if event.number > number]
+
+
+def log_event(event: Event) -> None:
+    """Write an event to the log, as a warning if somebody should look into it."""
+    level = logging.WARNING if event.kind in GRAVE else logging.INFO
+    told = {"event": event.kind, "node": event.node_id}
+    log.log(level, "%s: %s", event.kind, event.detail, extra=told)
+
+
+def wall_ms() -> int:
+    """The wall clock, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

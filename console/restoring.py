@@ -249,11 +249,16 @@ def _held(asker: Asker) -> Iterator[Entry]:
 
 
 def _weigh(entry: Entry, version: str, value: Raw, done: Tally) -> None:
-    """Whether what the store holds is the record, or above it."""
-    if version < entry.version or (version == entry.version and value != entry.value):
-        done.miss(entry.key)
-    elif value != entry.value:
+    """Whether what the store holds is the record, or above it.
+
+    The same value is right under any version: another engine gives versions of its own.
+    """
+    if value == entry.value:
+        return
+    if version > entry.version:
         done.keep(entry.key)
+    else:
+        done.miss(entry.key)
 
 
 def _look_again(asker: Asker, entry: Entry, done: Tally) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
+from config import CannotOpen
 from models import Record, Staged, Version
 from storage.content import Content
 from storage.durations import Durations
@@ -14,11 +15,11 @@ class DamagedStorage(Exception):
     """A file's content fails its checks: set it aside and rebuild from the peers."""
 
 
-class StorageInUse(Exception):
+class StorageInUse(CannotOpen):
     """Another process has the file open."""
 
 
-class FormatUnknown(Exception):
+class FormatUnknown(CannotOpen):
     """A newer or an older version of this program wrote the file."""
 
 

@@ -355,7 +355,8 @@ class TestNodes(RouteTest):
             )
         answer = self.client.post("/fail/0", json={"mode": "melt"})
         self.assert_problem(answer, 400, "invalid_request", "stop, wipe")
-        for text in ('{"mood":"stop"}', '{"mode":1}', "[]", "{"):
+        wrong = ('{"mood":"stop"}', '{"mode":1}', '{"mode":null}', '{"mode":""}')
+        for text in (*wrong, "[]", "{"):
             self.assert_problem(self.post("/fail/0", text), 400, "invalid_request")
         statuses = {n["status"] for n in self.client.get("/nodes").get_json()["nodes"]}
         self.assertEqual(statuses, {"up"})

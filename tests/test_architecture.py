@@ -23,9 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # the parts on lower levels, never a neighbour on its own level.
 LEVELS = {
     **dict.fromkeys(["models", "config"], 0),
-    **dict.fromkeys(["storage", "limits"], 0.5),
-    **dict.fromkeys(["protocols", "cluster", "checker", "db"], 1),
-    **dict.fromkeys(["replication", "backends", "processes", "provenance"], 2),
+    **dict.fromkeys(["storage", "limits", "flags"], 0.5),
+    **dict.fromkeys(["protocols", "cluster", "checker", "db", "processes"], 1),
+    "engine": 1.5,
+    **dict.fromkeys(["replication", "backends", "provenance"], 2),
     **dict.fromkeys(["simulation", "client", "web"], 3),
     **dict.fromkeys(["experiments", "app", "dashboard", "console"], 4),
     **dict.fromkeys(["serving", "benchmarks"], 4.5),

@@ -253,6 +253,40 @@ class TestAround(RouteTest):
         self.assertEqual(self.client.get("/healthz").get_json(), {"status": "ok"})
 
 
+class TestChangingNodes(RouteTest):
+    """What the engine does not do is said to be so, and nothing comes of it."""
+
+    def seen(self):
+        paths = ("/nodes", "/shards", "/events", "/read/greeting")
+        return [self.client.get(path).get_data() for path in paths]
+
+    def test_node_is_neither_added_nor_removed_and_nothing_is_changed(self):
+        self.write()
+        before = self.seen()
+
+        for answer in (
+            self.client.post("/nodes"),
+            self.client.post("/nodes", json={}),
+            self.client.post("/nodes", json={"url": "http://127.0.0.1:2380"}),
+            self.client.delete("/nodes/0"),
+            self.client.delete("/nodes/9"),
+        ):
+            self.assert_problem(answer, 409, "not_offered", "--nodes", "restore")
+
+        self.assertEqual(self.seen(), before)
+
+    def test_node_to_add_that_makes_no_sense_is_refused_as_such(self):
+        before = self.seen()
+
+        for text in ('{"uri":"http://a:1"}', '{"url":1}', "[]", "{"):
+            self.assert_problem(self.post("/nodes", text), 400, "invalid_request")
+        self.assert_problem(self.post("/nodes", "{}", "text/plain"), 415, "not_json")
+        answer = self.client.delete("/nodes/zero")
+        self.assert_problem(answer, 404, "not_found")
+
+        self.assertEqual(self.seen(), before)
+
+
 class TestApplication(unittest.TestCase):
     def test_applications_do_not_share_a_store(self):
         first = create_app(Settings(storage="memory"))
@@ -284,6 +318,26 @@ class TestApplication(unittest.TestCase):
 
         self.assertEqual(json.loads(text)["nodes"], 3)
         self.assertNotIn("token", text)
+
+    def test_password_of_etcd_is_shown_nowhere(self):
+        settings = Settings(
+            engine="etcd",
+            etcd_endpoints=("http://10.0.0.1:2379",),
+            etcd_user="us",
+            etcd_password="hunter2",
+        )
+        with open_manager() as manager, patch.object(manager, "settings", settings):
+            client = create_app(settings, manager).test_client()
+
+            pages = ("/config", "/openapi.json", "/metrics", "/nodes", "/readyz")
+            texts = [client.get(page).get_data(as_text=True) for page in pages]
+
+        shown = json.loads(texts[0])
+        self.assertEqual(shown["etcd_user"], "us")
+        self.assertFalse({"etcd_password", "nodes", "storage"} & shown.keys())
+        for text in texts:
+            self.assertNotIn("hunter2", text)
+            self.assertNotIn("etcd_password", text)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from config import GROUPS, SECRET, BadSetting, Settings, load_settings
+from config import OF_ENGINE, SECRET, Settings
+from flags import GROUPS, BadSetting, load_settings
 
 
 @pytest.fixture
@@ -49,33 +50,55 @@ def test_flag_beats_environment_beats_file_beats_default(load):
     assert (settings.port, settings.threads, settings.nodes) == (3, 9, 4)
 
 
-def test_every_setting_can_be_given_in_every_way(load):
-    values = {
-        "host": "::1", "port": "1", "nodes": "5", "replication_factor": "3",
-        "protocol": "primary-backup", "placement": "full", "consistency": "one",
-        "min_in_sync": "2", "storage": "memory", "data_dir": "elsewhere",
-        "durability": "os", "tombstone_grace_seconds": "1.5", "maintenance_seconds": "2",
-        "max_key_bytes": "20", "max_value_bytes": "10", "max_body_bytes": "9999",
-        "max_header_bytes": "2000", "max_depth": "5", "max_batch": "9", "threads": "7",
-        "max_stored_bytes": "5000", "max_concurrent_requests": "8", "scrub_rows": "3",
-        "max_connections": "99", "body_seconds": "1.5", "request_seconds": "2.5",
-        "idle_seconds": "3.5",
-        "api_token": "secret-token", "read_token": "weaker-token",
-        "allowed_host": "a.example", "engine": "embedded", "log_level": "debug",
-        "log_format": "json", "log_requests": "all",
-        "max_clock_jump_seconds": "7",
-    }  # fmt: skip
-    assert set(values) == set(Settings.model_fields)
+OF_ANY = {
+    "host": "::1", "port": "1", "consistency": "one", "data_dir": "elsewhere",
+    "tombstone_grace_seconds": "1.5", "threads": "7",
+    "max_key_bytes": "20", "max_value_bytes": "10", "max_body_bytes": "9999",
+    "max_header_bytes": "2000", "max_depth": "5", "max_batch": "9",
+    "max_stored_bytes": "5000", "max_concurrent_requests": "8",
+    "max_connections": "99", "body_seconds": "1.5", "request_seconds": "2.5",
+    "idle_seconds": "3.5",
+    "api_token": "secret-token", "read_token": "weaker-token",
+    "allowed_host": "a.example", "log_level": "debug", "log_format": "json",
+    "log_requests": "all",
+}  # fmt: skip
+OF_ONE = [
+    {
+        "engine": "embedded", "nodes": "5", "replication_factor": "3",
+        "protocol": "primary-backup", "placement": "full", "min_in_sync": "2",
+        "storage": "memory", "durability": "os", "maintenance_seconds": "2",
+        "scrub_rows": "3", "max_clock_jump_seconds": "7",
+    },
+    {
+        "engine": "etcd", "etcd_endpoints": "https://a.example:2379",
+        "etcd_prefix": "elsewhere/", "etcd_ca": "ca.pem", "etcd_cert": "own.pem",
+        "etcd_key": "own.key", "etcd_user": "us", "etcd_password": "hunter2",
+        "etcd_seconds": "1.5",
+    },
+    {"engine": "etcd", "local_members": "3"},
+]  # fmt: skip
+LISTS = {"allowed_host", "etcd_endpoints"}
+
+
+def test_no_setting_is_without_an_example():
+    assert {*OF_ANY}.union(*OF_ONE) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("of_one", OF_ONE)
+def test_every_setting_can_be_given_in_every_way(load, of_one):
+    values = OF_ANY | of_one
     flags = [w for n, v in values.items() for w in (f"--{n.replace('_', '-')}", v)]
     environ = {f"KV_{name.upper()}": value for name, value in values.items()}
-    lines = [f'{n} = ["{v}"]' if n == "allowed_host" else f'{n} = "{v}"'
+    lines = [f'{n} = ["{v}"]' if n in LISTS else f'{n} = "{v}"'
              for n, v in values.items()]  # fmt: skip
 
     by_flag, by_environ = load(*flags), load(**environ)
     by_file = load(toml="\n".join(lines))
 
     assert by_flag == by_environ == by_file
-    assert by_flag != Settings()
+    assert by_flag.model_fields_set == values.keys()
+    left = {n for n in values if getattr(by_flag, n) == getattr(Settings(), n)}
+    assert left <= {"engine", "protocol"}  # which have no other value yet
 
 
 def test_no_setting_is_missing_from_the_help(capsys):
@@ -99,6 +122,12 @@ def test_repeated_flag_and_listed_variable_name_several_hosts(load):
     assert by_flag.allowed_host == by_environ.allowed_host == ("a.example", "b.example")
 
 
+ETCD = ["--engine", "etcd", "--etcd-endpoints", "http://10.0.0.1:2379"]
+LOCAL = ["--engine", "etcd", "--local-members", "3"]
+USER = ["--etcd-user", "us", "--etcd-password", "hunter2"]
+CERT = ["--etcd-cert", "own.pem", "--etcd-key", "own.key"]
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -120,6 +149,25 @@ def test_repeated_flag_and_listed_variable_name_several_hosts(load):
         (["--min-in-sync", "3"], "min_in_sync=3 2 replicas"),
         (["--host", "0.0.0.0"], "host=0.0.0.0 api_token"),
         (["--read-token", "weaker-token"], "read_token api_token"),
+        (["--engine", "redis"], "engine=redis embedded etcd"),
+        (["--engine", "etcd"], "engine=etcd etcd_endpoints local_members not both"),
+        ([*ETCD, "--local-members", "3"], "etcd_endpoints local_members not both"),
+        ([*LOCAL, "--nodes", "5"], "nodes engine=etcd leave --engine embedded"),
+        (["--local-members", "3"], "local_members engine=embedded --engine etcd"),
+        (["--local-members", "8"], "local_members=8 0 to 7"),
+        ([*ETCD, "--etcd-prefix", ""], "etcd_prefix= kv/"),
+        ([*ETCD, "--etcd-prefix", "a b"], "etcd_prefix=a kv/"),
+        ([*ETCD, "--etcd-prefix", "p" * 65], "etcd_prefix=ppp kv/"),
+        ([*ETCD, "--etcd-seconds", "0.4"], "etcd_seconds=0.4 0.5 to 60"),
+        ([*ETCD, "--etcd-seconds", "61"], "etcd_seconds=61 0.5 to 60"),
+        ([*ETCD, "--etcd-user", "us"], "etcd_user etcd_password together"),
+        ([*ETCD, "--etcd-user", ""], "etcd_user= not empty"),
+        ([*ETCD, "--etcd-password", "hunter2"], "etcd_user etcd_password together"),
+        ([*ETCD, "--etcd-cert", "own.pem"], "etcd_cert etcd_key together"),
+        ([*ETCD, "--etcd-key", "own.key"], "etcd_cert etcd_key together"),
+        ([*LOCAL, "--etcd-ca", "ca.pem"], "loopback etcd_ca etcd_endpoints"),
+        ([*LOCAL, *USER], "loopback etcd_user etcd_endpoints"),
+        ([*LOCAL, *CERT], "loopback etcd_cert etcd_endpoints"),
     ],
 )
 def test_bad_flag_is_refused_in_words_that_help(refusal, argv, words):
@@ -151,6 +199,9 @@ def test_variables_of_the_client_commands_are_no_settings_but_misspelt_ones_are_
         ("port = true", "port kv.toml whole number"),
         ("[port]\nx = 1", "port kv.toml whole number"),
         ("port = x", "kv.toml line 1"),
+        ("etcd_ca = 3", "etcd_ca=3 kv.toml a path"),
+        ("etcd_endpoints = [3]", "etcd_endpoints=3 kv.toml http://10.0.0.1:2379"),
+        ("etcd_endpoints = 3", "etcd_endpoints=3 kv.toml http://10.0.0.1:2379"),
         ("\udcff", "kv.toml"),
     ],
 )
@@ -163,13 +214,28 @@ def test_bad_file_is_refused_in_words_that_help(tmp_path, refusal, toml, words):
         assert word in line
 
 
-@pytest.mark.parametrize("name", sorted(SECRET))
+@pytest.mark.parametrize("name", ["api_token", "read_token"])
 def test_value_of_a_token_is_never_shown(refusal, name):
     line = refusal(f"--{name.replace('_', '-')}", "hunter2")
 
     assert name in line
     assert "8 characters" in line
     assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("argv", [[], ETCD, [*LOCAL, "--etcd-user", "us"]])
+def test_password_is_not_shown_where_it_is_out_of_place(refusal, argv):
+    line = refusal(*argv, "--etcd-password", "hunter2")
+
+    assert "hunter2" not in line
+    assert "etcd_password=" not in line
+
+
+def test_empty_password_is_refused(refusal):
+    line = refusal(*ETCD, "--etcd-user", "us", "--etcd-password", "")
+
+    assert "etcd_password" in line
+    assert "not empty" in line
 
 
 def test_same_token_for_reading_and_writing_is_refused_unseen(refusal):
@@ -191,9 +257,116 @@ def test_settings_are_frozen_and_know_no_other_names():
         Settings(prot=1)  # type: ignore[call-arg]
 
 
-def test_public_settings_leave_out_the_tokens():
-    shown = Settings(api_token="secret-token", read_token="weaker-token").public()
+# --- Which engine ------------------------------------------------------------------------
 
+
+def settings_with_etcd(**changes):
+    """Settings of a store in etcd, with all that is secret."""
+    return Settings(
+        **{
+            "engine": "etcd",
+            "etcd_endpoints": ("http://10.0.0.1:2379",),
+            "etcd_user": "us",
+            "etcd_password": "hunter2",
+            "api_token": "secret-token",
+            "read_token": "weaker-token",
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ"),
+    [
+        (["http://a:1,http://b:2"], None),
+        (["http://a:1", "http://b:2"], None),
+        ([" http://a:1/ , ", "http://b:2,http://a:1"], None),
+        ([], "http://a:1, http://b:2,"),
+    ],
+)
+def test_members_are_listed_with_commas_or_one_by_one(load, argv, environ):
+    flags = [word for urls in argv for word in ("--etcd-endpoints", urls)]
+    variables = {} if environ is None else {"KV_ETCD_ENDPOINTS": environ}
+
+    settings = load("--engine", "etcd", *flags, **variables)
+
+    assert settings.etcd_endpoints == ("http://a:1", "http://b:2")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:2379", "https://etcd-0.a_b.example:1", "http://[fe80::1]:65535"],
+)
+def test_url_of_a_member_may_have_any_kind_of_host(url):
+    assert settings_with_etcd(etcd_endpoints=(url,)).etcd_endpoints == (url,)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("a", "a:2379", "http://a", "http://a:", "http://:2379", "ftp://a:2379"),
+        *("http://a:0", "http://a:65536", "http://a:x", "http://a:2379/kv"),
+        *("http://us:hunter2@a:2379", "http://a b:2379", "http://a:1\nhttp://b:1"),
+    ],
+)
+def test_what_is_no_url_of_a_member_is_refused(refusal, url):
+    line = refusal("--engine", "etcd", "--etcd-endpoints", f"{url},http://b:1")
+
+    assert "etcd_endpoints=" in line
+    assert "http://10.0.0.1:2379" in line
+
+
+def test_a_setting_is_of_one_engine_or_of_all():
+    embedded, etcd = OF_ENGINE["embedded"], OF_ENGINE["etcd"]
+
+    assert Settings().foreign == {*etcd}
+    assert settings_with_etcd().foreign == {*embedded}
+    assert not {*etcd} & {*embedded}
+    assert {*etcd, *embedded} < Settings.model_fields.keys()
+
+
+# There is one protocol so far, so no other can be given.
+@pytest.mark.parametrize("name", sorted({*OF_ENGINE["embedded"]} - {"protocol"}))
+def test_setting_of_the_other_engine_is_refused_by_name(refusal, name):
+    other = OF_ONE[0][name]
+
+    line = refusal(*LOCAL, f"--{name.replace('_', '-')}", other)
+
+    assert line.startswith(f"bad settings: {name} means nothing with engine=etcd")
+    assert line.endswith("--engine embedded")
+
+
+@pytest.mark.parametrize("name", OF_ENGINE["etcd"])
+def test_setting_of_etcd_is_refused_without_it(refusal, name):
+    other = next(values[name] for values in OF_ONE if name in values)
+
+    line = refusal(f"--{name.replace('_', '-')}", other)
+
+    assert line.startswith(f"bad settings: {name} means nothing with engine=embedded")
+    assert line.endswith("--engine etcd")
+
+
+def test_of_several_settings_of_the_other_engine_the_first_is_named_each_time(refusal):
+    line = refusal(*LOCAL, "--scrub-rows", "0", "--durability", "os", "--nodes", "5")
+
+    assert line.startswith("bad settings: durability means nothing")
+
+
+def test_setting_of_the_other_engine_may_say_what_it_is_anyway(load):
+    assert load(*LOCAL, "--nodes", "3").local_members == 3
+
+
+@pytest.mark.parametrize("settings", [Settings(), settings_with_etcd()])
+def test_what_is_shown_has_no_secret_and_nothing_of_another_engine(settings):
+    shown = settings.public()
+
+    assert shown.keys() == Settings.model_fields.keys() - SECRET - settings.foreign
     assert shown["port"] == 5000
-    assert not SECRET & shown.keys()
-    assert set(Settings.public_schema()["properties"]) == shown.keys()
+    assert "hunter2" not in str(shown)
+    assert settings.shown_schema()["properties"].keys() == shown.keys()
+
+
+def test_schema_of_all_settings_has_those_of_every_engine_but_no_secret():
+    named = Settings.public_schema()["properties"].keys()
+
+    assert named == Settings.model_fields.keys() - SECRET

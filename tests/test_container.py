@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from config import LOOPBACK, BadSetting, Settings, load_settings
+from config import LOOPBACK, Settings
+from flags import BadSetting, load_settings
 from tests.container import ROOT, health_check, is_ignored, only, stages, variables
 
 PACKAGES, IMAGE = stages()

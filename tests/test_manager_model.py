@@ -7,6 +7,7 @@ readable, and that a refusal changed nothing.
 import tempfile
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import note, settings
@@ -20,7 +21,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-import replication
 from config import Settings
 from models import (
     Condition,
@@ -62,8 +62,8 @@ class StoreBesideModel(RuleBasedStateMachine):
         super().__init__()
         self.clock = Clock()
         self.folder = tempfile.TemporaryDirectory()
-        self.real_wall_ms = replication._wall_ms
-        replication._wall_ms = lambda: self.clock.ms
+        self.wall = patch("replication.wall_ms", lambda: self.clock.ms)
+        self.wall.start()
         self.model = {}  # key -> (value, version, expires_at_ms or None)
         self.versions = dict.fromkeys(
             KEYS, ""
@@ -89,7 +89,7 @@ class StoreBesideModel(RuleBasedStateMachine):
     def teardown(self):
         if hasattr(self, "store"):
             self.store.close()
-        replication._wall_ms = self.real_wall_ms
+        self.wall.stop()
         self.folder.cleanup()
 
     # --- Requests ----------------------------------------------------------------------

@@ -1,13 +1,28 @@
 """The published description: valid, complete, and true of real answers."""
 
+import json
 import re
 
+import msgspec
 import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from app import create_app
+from app import create_app, routes
 from config import Settings
+from engine import Scheme
+from replication import open_manager
+from web.openapi import document as describe
+
+OTHER = Scheme(
+    protocol="consensus",
+    placement="full",
+    replication_factor=3,
+    replicas=3,
+    levels=("strict", "stale"),
+    fail_modes=("kill", "cut", "freeze"),
+    survival="elsewhere",
+)
 
 
 @pytest.fixture
@@ -45,7 +60,57 @@ def test_tokens_are_not_described_as_settings(document):
     properties = document["components"]["schemas"]["Settings"]["properties"]
 
     assert "nodes" in properties
-    assert not [name for name in properties if "token" in name]
+    assert not [name for name in properties if "token" in name or "password" in name]
+
+
+def test_settings_are_described_as_they_are_shown(app, document):
+    described = document["components"]["schemas"]["Settings"]["properties"]
+
+    assert described.keys() == app.test_client().get("/config").get_json().keys()
+
+
+def levels_in(document):
+    """The levels that each operation which takes one has, by operation."""
+    return {
+        operation["operationId"]: parameter["schema"]["enum"]
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for parameter in operation["parameters"]
+        if parameter["name"] == "consistency"
+    }
+
+
+def mode_in(document):
+    return document["components"]["schemas"]["FailBody"]["properties"]["mode"]
+
+
+def test_levels_and_modes_are_those_of_the_engine():
+    made = describe(routes(OTHER), Settings(), OTHER)
+
+    found = json.loads(msgspec.json.encode(made))
+    validate(found)
+    levels = levels_in(found)
+    assert len(levels) == 5  # write; read and delete, each in two ways
+    assert all(each == ["strict", "stale"] for each in levels.values())
+    assert mode_in(found)["enum"] == ["kill", "cut", "freeze"]
+    assert mode_in(found)["default"] == "kill"
+
+
+def test_levels_and_modes_that_are_described_are_the_ones_that_are_taken(app, document):
+    client = app.test_client()
+    (levels,) = {tuple(each) for each in levels_in(document).values()}
+    mode = mode_in(document)
+    client.post("/write", json={"key": "k", "value": 1})
+
+    for level in levels:
+        assert client.get(f"/read/k?consistency={level}").status_code == 200
+    for each in mode["enum"]:
+        assert client.post("/fail/0", json={"mode": each}).status_code == 200
+
+    with open_manager() as manager:
+        assert manager.scheme.levels == levels
+        assert list(manager.scheme.fail_modes) == mode["enum"]
+        assert mode["default"] == mode["enum"][0]
 
 
 def test_token_is_asked_for_where_one_is_set():
@@ -105,6 +170,8 @@ def test_answers_are_as_described(app, document):
         ("delete", "/delete/{key}", "/delete/absent"),
         ("post", "/fail/{node_id}", "/fail/9"),
         ("post", "/write", "/write"),
+        ("post", "/nodes", "/nodes"),
+        ("delete", "/nodes/{node_id}", "/nodes/0"),
     ],
 )
 def test_failures_are_as_described(app, document, method, path, address):

@@ -9,6 +9,7 @@ import run
 import serving
 from config import Settings
 from console.catalogue import CLIENT, COMMANDS, MEASURE
+from replication import open_manager
 
 
 def test_other_commands_get_their_arguments_and_decide_the_status(monkeypatch):
@@ -76,8 +77,17 @@ def test_wrong_call_is_one_line_and_status_2(capsys, argv, words):
         assert word in said.err
 
 
+def greeting(settings: Settings, *, port: int = 1, failed: tuple[int, ...] = ()) -> str:
+    with open_manager(settings) as store:
+        for node in failed:
+            store.fail(node)
+        return serving.greeting(settings, store.scheme, port, store.nodes())
+
+
 def test_start_says_where_and_what_and_whether_it_survives():
-    text = serving.greeting(Settings(nodes=5, replication_factor=3), 1234)
+    text = greeting(
+        Settings(storage="memory", nodes=5, replication_factor=3), port=1234
+    )
 
     assert text.count("http://127.0.0.1:1234") == 4
     for word in ("5 nodes", "on 3 of them", "ring", "primary-backup", "linearizable"):
@@ -88,7 +98,7 @@ def test_start_says_where_and_what_and_whether_it_survives():
 
 
 def test_start_does_not_hide_that_nodes_are_still_down():
-    text = serving.greeting(Settings(), 1234, [0, 2])
+    text = greeting(Settings(storage="memory"), failed=(0, 2))
 
     assert "not up: nodes 0, 2" in text
     assert "POST /recover/0" in text
@@ -102,16 +112,17 @@ def test_start_does_not_hide_that_nodes_are_still_down():
         ({}, "survives a restart and a power cut"),
     ],
 )
-def test_start_promises_only_what_the_storage_keeps(changes, word):
-    assert word in serving.greeting(Settings(**changes), 1)
+def test_start_promises_only_what_the_storage_keeps(tmp_path, changes, word):
+    assert word in greeting(Settings(data_dir=tmp_path, **changes))
 
 
 def test_start_shows_no_token_and_an_address_that_works():
-    everywhere = Settings(host="::", api_token="secret-token")
+    everywhere = Settings(storage="memory", host="::", api_token="secret-token")
 
-    text = serving.greeting(everywhere, 1)
+    text = greeting(everywhere)
 
     assert "secret-token" not in text
     assert "$KV_API_TOKEN" in text
     assert "http://127.0.0.1:1/write" in text
-    assert "http://[::1]:1/write" in serving.greeting(Settings(host="::1"), 1)
+    loopback = Settings(storage="memory", host="::1")
+    assert "http://[::1]:1/write" in greeting(loopback)

@@ -11,7 +11,16 @@ from msgspec import Meta
 from cluster.listing import KeyPage, Location, RecordPage
 from cluster.reports import ShardMap
 from config import Settings
-from models import InvalidRequest, TooLarge, Unavailable
+from models import (
+    InvalidRequest,
+    NodeInfo,
+    NodeNotFound,
+    NotOffered,
+    TooFewNodes,
+    TooLarge,
+    Unavailable,
+    Uncertain,
+)
 from web.batch import run_batch
 from web.pages import docs_file, page_file
 from web.parsing import body, is_unchanged, number_of
@@ -29,7 +38,7 @@ from web.routes import (
     not_modified,
     text_answer,
 )
-from web.shapes import BatchAnswer, BatchBody, EventList, Health
+from web.shapes import AddBody, BatchAnswer, BatchBody, EventList, Health
 
 KEYS_MAX = 1_000  # in one page
 _PAGE = (
@@ -41,6 +50,7 @@ _PAGE = (
         Annotated[int, Meta(ge=1, le=KEYS_MAX)],
     ),
 )
+_CHANGE_FAILURES = (NotOffered, Unavailable, Uncertain)
 _NAMES = Parameter("name[]", "only these metrics; may be repeated")
 _SINCE = Parameter(
     "since",
@@ -74,6 +84,15 @@ def around_routes() -> tuple[Route, ...]:
         Route(
             "POST", "/batch", _batch, "Many operations, each with its own result", BatchAnswer,
             body=body(BatchBody, batch, levels=2), failures=(TooLarge, NotJson),
+        ),
+        Route(
+            "POST", "/nodes", _add_node, "Add a node", NodeInfo,
+            body=body(AddBody, "{}", optional=True),
+            failures=(*_CHANGE_FAILURES, TooLarge, NotJson),
+        ),
+        Route(
+            "DELETE", "/nodes/<int:node_id>", _remove_node, "Take a node out for good",
+            NodeInfo, failures=(NodeNotFound, TooFewNodes, *_CHANGE_FAILURES),
         ),
         Route("GET", "/config", _config, "The settings in force", Settings),
         Route(
@@ -138,6 +157,16 @@ def _batch(call: Call) -> Answer:
     return answer(run_batch(call.store, operations, count_max=count_max))
 
 
+def _add_node(call: Call) -> Answer:
+    """It is `up` once it holds what it should; `recovering` says that it does not yet."""
+    return answer(call.store.add_node(call.body().url))
+
+
+def _remove_node(call: Call, node_id: int) -> Answer:
+    """Answers with its last state. Every key stays readable."""
+    return answer(call.store.remove_node(node_id))
+
+
 def _config(call: Call) -> Answer:
     """Tokens are never shown."""
     return answer(call.store.settings.public())
@@ -165,11 +194,9 @@ def _healthz(call: Call) -> Answer:
 
 def _readyz(call: Call) -> Answer:
     """For a load balancer: 503 while some key can be neither read nor written."""
-    if not call.store.is_ready():
-        down = [str(n.node_id) for n in call.store.nodes() if n.status != "up"]
-        raise Unavailable(
-            f"some keys cannot be served (not up: nodes {', '.join(down)})"
-        )
+    trouble = call.store.why_not_ready()
+    if trouble is not None:
+        raise Unavailable(trouble)
     return answer(Health("ready"))
 
 

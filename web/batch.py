@@ -10,8 +10,8 @@ import logging
 import msgspec
 from msgspec import Raw
 
+from engine import Engine
 from models import StoreError, TooLarge, Version
-from replication import ReplicationManager
 from web.parsing import decode
 from web.problems import failure
 from web.shapes import BatchAnswer, BatchOperation, BatchRead, BatchRestore, BatchWrite
@@ -21,9 +21,7 @@ _operation: msgspec.json.Decoder[BatchOperation] = msgspec.json.Decoder(BatchOpe
 _encode = msgspec.json.Encoder().encode
 
 
-def run_batch(
-    store: ReplicationManager, operations: list[Raw], *, count_max: int
-) -> BatchAnswer:
+def run_batch(store: Engine, operations: list[Raw], *, count_max: int) -> BatchAnswer:
     """Do each operation; TooLarge, and nothing done, if there are too many."""
     if len(operations) > count_max:
         raise TooLarge(
@@ -33,7 +31,7 @@ def run_batch(
     return BatchAnswer([_result(store, bytes(text)) for text in operations])
 
 
-def _result(store: ReplicationManager, text: bytes) -> Raw:
+def _result(store: Engine, text: bytes) -> Raw:
     """What the single route would have answered, and its status."""
     try:
         outcome = _encode(_run(store, decode(text, _operation)))
@@ -44,7 +42,7 @@ def _result(store: ReplicationManager, text: bytes) -> Raw:
         return Raw(_encode(failure(error).document))
 
 
-def _run(store: ReplicationManager, operation: BatchOperation) -> msgspec.Struct:
+def _run(store: Engine, operation: BatchOperation) -> msgspec.Struct:
     key = operation.key
     if isinstance(operation, BatchWrite):
         return store.write(key, operation.value, ttl=operation.ttl)

@@ -28,8 +28,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from cluster.reports import Measures
-from models import NodeInfo
-from replication import ReplicationManager
+from engine import Engine
+from models import NodeInfo, RaftInfo
 from storage.durations import BOUNDS, Durations
 
 NODE_STATES = ("up", "down", "recovering")
@@ -44,6 +44,16 @@ _NODE_EVENTS = {
     "kv_node_damage_found": ("damage_found", "times that its file was found damaged"),
     "kv_node_storage_failures": ("storage_failed", "times that its storage failed"),
 }
+# Of a node that is a member of a Raft cluster, as it says itself.
+_RAFT: dict[str, tuple[str, Callable[[RaftInfo], float]]] = {
+    "kv_node_raft_leader": ("1 if it leads", lambda raft: raft.role == "leader"),
+    "kv_node_raft_term": ("the last election that it knows of", lambda raft: raft.term),
+    "kv_node_raft_applied_index": (
+        "entries of the log that it has applied",
+        lambda raft: raft.applied,
+    ),
+    "kv_node_file_bytes": ("bytes of its file", lambda raft: raft.size_bytes),
+}
 # Of every kind, so that each is there, with 0, before its first event: what a counter
 # begins with is not seen as growth.
 EVENT_KINDS = (
@@ -57,7 +67,7 @@ Load = Callable[[], Mapping[str, int]]
 class Metrics:
     """The metrics of one application: counts requests, and renders all there are."""
 
-    def __init__(self, store: ReplicationManager) -> None:
+    def __init__(self, store: Engine) -> None:
         # They would be one more series for each, and nothing asks for them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry(auto_describe=True)
@@ -108,7 +118,7 @@ class Metrics:
 class _StoreCollector(Collector):
     """Asks the store, and the server, when it is asked."""
 
-    def __init__(self, store: ReplicationManager) -> None:
+    def __init__(self, store: Engine) -> None:
         self._store = store
         self.load: Load | None = None
 
@@ -117,7 +127,7 @@ class _StoreCollector(Collector):
         store = self._store
         nodes, measures = store.nodes(), store.measures()
         yield from _node_gauges(nodes)
-        yield from _node_counters(measures)
+        yield from _node_counters(nodes, measures)
         yield _commits(measures)
         yield from _shard_gauges(measures)
         yield from _whole(store, nodes)
@@ -143,7 +153,7 @@ def _node_gauges(nodes: Sequence[NodeInfo]) -> Iterator[Metric]:
         for name in NODE_STATES:
             state.add_metric([str(node.node_id), name], node.status == name)
     yield state
-    gauges: dict[str, tuple[str, Callable[[NodeInfo], float]]] = {
+    gauges: dict[str, tuple[str, Callable[[NodeInfo], float | None]]] = {
         "kv_node_up": ("1 if it serves all its keys", lambda n: n.status == "up"),
         "kv_node_keys": ("keys with a value at the node", lambda n: n.keys),
         "kv_node_bytes": ("bytes of keys and values at the node", lambda n: n.bytes),
@@ -159,21 +169,29 @@ def _node_gauges(nodes: Sequence[NodeInfo]) -> Iterator[Metric]:
             "1 if its storage is in trouble: GET /nodes says how",
             lambda n: isinstance(n.problem, str),
         ),
+        **{name: (text, _of_raft(what)) for name, (text, what) in _RAFT.items()},
     }
     for name, (text, measure) in gauges.items():
         gauge = GaugeMetricFamily(name, text, labels=["node"])
         for node in nodes:
-            gauge.add_metric([str(node.node_id)], measure(node))
+            value = measure(node)
+            if value is not None:
+                gauge.add_metric([str(node.node_id)], value)
         yield gauge
 
 
-def _node_counters(measures: Measures) -> Iterator[Metric]:
+def _of_raft(what: Callable[[RaftInfo], float]) -> Callable[[NodeInfo], float | None]:
+    """A measure of a node that is a member of a Raft cluster."""
+    return lambda node: what(node.raft) if isinstance(node.raft, RaftInfo) else None
+
+
+def _node_counters(nodes: Sequence[NodeInfo], measures: Measures) -> Iterator[Metric]:
     copied = measures.copied
     for name, (kind, text) in _NODE_EVENTS.items():
         counter = CounterMetricFamily(name, text, labels=["node"])
-        for node in copied:
-            count = measures.events.get((kind, node), 0)
-            counter.add_metric([str(node)], count)
+        for node in nodes:
+            count = measures.events.get((kind, node.node_id), 0)
+            counter.add_metric([str(node.node_id)], count)
         yield counter
     counters = {
         "kv_node_copied_keys": ("keys copied to it when it came back", "copied"),
@@ -182,8 +200,8 @@ def _node_counters(measures: Measures) -> Iterator[Metric]:
     }
     for name, (text, field) in counters.items():
         counter = CounterMetricFamily(name, text, labels=["node"])
-        for node, progress in copied.items():
-            counter.add_metric([str(node)], getattr(progress, field))
+        for node_id, progress in copied.items():
+            counter.add_metric([str(node_id)], getattr(progress, field))
         yield counter
 
 
@@ -225,10 +243,10 @@ def _shard_gauges(measures: Measures) -> Iterator[Metric]:
         yield GaugeMetricFamily(name, text, value=value)
 
 
-def _whole(store: ReplicationManager, nodes: Sequence[NodeInfo]) -> Iterator[Metric]:
+def _whole(store: Engine, nodes: Sequence[NodeInfo]) -> Iterator[Metric]:
     ready = store.is_ready()
     yield GaugeMetricFamily("kv_ready", "1 if every key can be served", value=ready)
-    total = sum(node.bytes for node in nodes)
+    total = sum(node.bytes or 0 for node in nodes)
     yield GaugeMetricFamily(
         "kv_stored_bytes", "bytes of keys and values, each replica counted", value=total
     )
@@ -236,10 +254,13 @@ def _whole(store: ReplicationManager, nodes: Sequence[NodeInfo]) -> Iterator[Met
     yield GaugeMetricFamily(
         "kv_stored_bytes_limit", "the setting max_stored_bytes", value=limit
     )
-    names = ("protocol", "placement", "storage", "durability", "consistency", "engine")
-    settings = {n: str(getattr(store.settings, n)) for n in names}
-    settings["replicas"] = str(store.settings.replicas_of_a_key)
-    yield InfoMetricFamily("kv_store", "how the store is set up", value=settings)
+    scheme = store.scheme
+    names = ("storage", "durability", "consistency", "engine")
+    known = store.settings.public()
+    about = {name: str(known[name]) for name in names if name in known}
+    about |= {"protocol": scheme.protocol, "placement": scheme.placement}
+    about["replicas"] = str(scheme.replicas)
+    yield InfoMetricFamily("kv_store", "how the store is set up", value=about)
 
 
 def _by_kind(measures: Measures) -> dict[str, int]:

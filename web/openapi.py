@@ -12,6 +12,7 @@ from typing import Any, get_args
 import msgspec
 
 from config import Settings
+from engine import Scheme
 from models import InvalidRequest, StoreError
 from web.guard import OPEN_PATHS
 from web.problems import (
@@ -49,14 +50,19 @@ where it may have happened all the same. 503 `unavailable` means that nothing wa
 504 `uncertain` that a write may show later; both carry `Retry-After`."""
 
 
-def document(routes: Sequence[Route], settings: Settings) -> dict[str, Any]:
-    """The whole description; with `settings` for whether a token is wanted."""
+def document(
+    routes: Sequence[Route], settings: Settings, scheme: Scheme
+) -> dict[str, Any]:
+    """The whole description, of a store with these settings and this scheme."""
     shown = [route for route in routes if route.summary]
     bodies = [route.body.decoder.type for route in shown if route.body is not None]
     answers = [r.answer for r in shown if r.answer not in (None, TEXT, Settings)]
     shapes = [Problem, *get_args(BatchOperation), *bodies, *answers]
     _, components = msgspec.json.schema_components(shapes, ref_template=_REF)
-    components["Settings"] = Settings.public_schema()
+    components["Settings"] = settings.shown_schema()
+    modes = list(scheme.fail_modes)
+    mode = {"type": "string", "enum": modes, "default": modes[0]}
+    components["FailBody"]["properties"]["mode"] = mode
     secured = settings.api_token is not None
     paths: dict[str, dict[str, Any]] = {}
     for route in shown:

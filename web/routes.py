@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Meta
 from werkzeug.routing import BaseConverter
 
+from engine import Engine
 from models import StoreError
-from replication import ReplicationManager
 from web.parsing import Body, Environ, path_key, query_key
 from web.shapes import Key
 
@@ -103,7 +103,7 @@ def by_key(route: Route) -> tuple[Route, Route]:
 class Call(msgspec.Struct, frozen=True, gc=False):
     """What a handler works with."""
 
-    store: ReplicationManager
+    store: Engine
     environ: Environ
     query: Mapping[str, str]
     route: Route

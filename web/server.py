@@ -26,7 +26,7 @@ from typing import Any
 from granian._granian import CallbackScheduler, RSGIWorker, SocketHolder, WorkerSignal
 from granian.http import HTTP1Settings
 
-from config import Settings
+from config import CannotOpen, Settings
 from web.intake import Intake, Service
 
 BACKLOG = 1024
@@ -45,7 +45,7 @@ SIGNALS = tuple(
 )
 
 
-class CannotListen(Exception):
+class CannotListen(CannotOpen):
     """The address cannot be listened on; the text says why and what to do."""
 
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any, get_args
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from cluster.reconfiguration import FAIL_MODES
 from limits import TTL_SECONDS_MAX, VERSION_MAX
 from models import KEY_BYTES_MAX, Event, NodeInfo
 
@@ -40,7 +39,6 @@ VersionText = Annotated[
         description="as GET /records gave it",
     ),
 ]
-Mode = Annotated[str, Meta(extra_json_schema={"enum": list(FAIL_MODES)})]
 
 
 class WriteBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -54,13 +52,19 @@ class WriteBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 class FailBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """How the node fails: `stop` keeps its storage, `wipe` loses that too."""
 
-    mode: Mode = "stop"
+    mode: str | UnsetType = UNSET  # one of the engine's; absent: the first of them
 
 
 class RecoverBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Whether the node's copy becomes the truth where no in-sync copy survived."""
 
     accept_loss: bool = False
+
+
+class AddBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A node to add: where it will run, if the store does not start it itself."""
+
+    url: str | None = None  # where its peers will reach it, http://host:port
 
 
 class BatchWrite(

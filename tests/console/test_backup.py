@@ -13,7 +13,7 @@ from msgspec import Raw
 from app import create_app
 from client import Client, NoConnection
 from config import Settings
-from console import cli, saving, session
+from console import cli, restoring, saving, session
 from console.archive import ArchiveReader, ArchiveWriter, Entry, Header
 from tests.test_client import ApplicationAdapter
 
@@ -340,6 +340,42 @@ def test_comparing_finds_what_the_store_lost_or_has_wrong(make, file, capsys):
     other.wire.disturb = disturb
     assert other.run("restore", file, "--resume") == 1
     assert "3 NOT as in the file (key00001, key00002, z)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("archived", ["0" * 20, "7" + "f" * 19])
+def test_store_that_gives_versions_of_its_own_has_what_has_the_same_value(
+    make, file, capsys, archived
+):
+    write_archive(file, *(Entry(key, archived, Raw(b"1")) for key in "ab"))
+    target = make()
+    store = target.app.store
+    store.restore = lambda key, value, *_: store.write(key, value)
+
+    assert target.run("restore", file) == 0
+
+    assert "NOT" not in capsys.readouterr().out
+    assert archived not in {target.client.read(key).version for key in "ab"}
+
+
+@pytest.mark.parametrize(
+    ("held", "value", "outcome"),
+    [
+        ("2", b"1", (0, 0)),
+        ("1", b"1", (0, 0)),
+        ("3", b"1", (0, 0)),
+        ("3", b"other", (1, 0)),
+        ("2", b"other", (0, 1)),
+        ("1", b"other", (0, 1)),
+    ],
+)
+def test_other_value_is_kept_only_under_a_version_above_that_of_the_file(
+    held, value, outcome
+):
+    done = restoring.Tally()
+
+    restoring._weigh(Entry("k", "2", Raw(b"1")), held, Raw(value), done)
+
+    assert (done.kept, done.wrong) == outcome
 
 
 def test_record_that_expired_since_is_counted_apart_and_one_that_did_not_still_expires(
