@@ -19,6 +19,7 @@ from flask import Flask, Response, request
 from msgspec import UNSET, Meta
 from werkzeug.exceptions import HTTPException
 
+from backends.etcd import open_etcd
 from config import Settings
 from engine import Engine, Scheme
 from models import (
@@ -75,7 +76,10 @@ from web.shapes import FailBody, NodeList, RecoverBody, WriteBody
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-ENGINES: dict[str, Callable[[Settings], Engine]] = {"embedded": open_manager}
+ENGINES: dict[str, Callable[[Settings], Engine]] = {
+    "embedded": open_manager,
+    "etcd": open_etcd,
+}
 _NOWHERE = ("", "")  # the route and level of a request that was refused before either
 _LOGGED_FROM = {"none": "~", "failed": "500", "all": ""}  # the least status to log
 PROBLEM_JSON = "application/problem+json"

@@ -39,6 +39,8 @@ class Server:
 
     It runs in the folder of the log, not where a kv.toml may lie, and without the
     settings of a store that the environment may hold, except those in `variables`.
+    It goes on with a log of up to `log_bytes_max`, and empties a longer one first.
+    `keep_open` are descriptors of files that it has open too, for as long as it lives.
     """
 
     def __init__(
@@ -46,21 +48,29 @@ class Server:
         command: Sequence[str],
         log: Path,
         variables: Mapping[str, str] | None = None,
+        *,
+        log_bytes_max: int = 0,
+        keep_open: Sequence[int] = (),
     ) -> None:
         self._command = command
         self._log = log
         self._variables = variables or {}
+        self._log_bytes_max = log_bytes_max
+        self._keep_open = keep_open
+        self._log_begins = 0  # what others said into it before is none of ours
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
         """Start it and return its URL once it says it."""
         self.launch()
-        return self.wait_for(lambda: ADDRESS.search(self._said()))[0]
+        return self.wait_for(lambda: ADDRESS.search(self.said()))[0]
 
     def launch(self) -> None:
         """Start it and wait for nothing; it ends with the thread that calls."""
         leash = [sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py"))]
-        with self._log.open("wb") as log:
+        self.cut_log()
+        with self._log.open("ab") as log:
+            self._log_begins = log.tell()
             self._process = subprocess.Popen(
                 [*leash, str(os.getpid()), *self._command],
                 stdin=subprocess.DEVNULL,
@@ -69,6 +79,7 @@ class Server:
                 cwd=self._log.parent,
                 env={**environment(), **self._variables},
                 start_new_session=True,
+                pass_fds=self._keep_open,
             )
 
     def wait_for(self, look: Callable[[], Found | None]) -> Found:
@@ -84,37 +95,69 @@ class Server:
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise ProcessFailed(f"{self._log.stem} ended: {self._last_line()}")
+                raise ProcessFailed(f"{self._log.stem} ended: {self.last_line()}")
             found = look()
             if found:
                 return found
             time.sleep(POLL_SECONDS)
-        raise ProcessFailed(f"{self._log.stem} does not answer: {self._last_line()}")
+        raise ProcessFailed(f"{self._log.stem} does not answer: {self.last_line()}")
 
-    def stop(self) -> None:
+    def stop(self, seconds_max: float | None = None) -> None:
         """End it, by force if it does not listen."""
         if self._process is not None:
-            end(self._process)
+            end(self._process, seconds_max)
 
     def kill(self) -> None:
         """End it by force, if nothing that it has yet to do is wanted."""
         if self._process is not None:
             kill(self._process)
 
-    def _said(self) -> str:
-        return self._log.read_text("utf-8", "replace")
+    @property
+    def pid(self) -> int | None:
+        """The id of its process, None if it has none: not launched, or ended."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
 
-    def _last_line(self) -> str:
-        lines = self._said().strip().splitlines()
+    @property
+    def status(self) -> int | None:
+        """How it ended: a status, -n for signal n, None if it has not or never began."""
+        return None if self._process is None else self._process.poll()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing if it has ended."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def cut_log(self) -> None:
+        """Empty the log if it is too long; a running server goes on at its beginning."""
+        with suppress(FileNotFoundError):
+            if self._log.stat().st_size > self._log_bytes_max:
+                os.truncate(self._log, 0)
+                self._log_begins = 0
+
+    def said(self, bytes_max: int | None = None) -> str:
+        """What it said since it was launched, or the end of that."""
+        try:
+            with self._log.open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                longest = size if bytes_max is None else bytes_max
+                log.seek(max(self._log_begins, size - longest))
+                return log.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+
+    def last_line(self) -> str:
+        """The last line that it said."""
+        lines = self.said().strip().splitlines()
         return lines[-1] if lines else "it said nothing"
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes], seconds_max: float | None = None) -> None:
     """Ask a process that we started to end, and force it if it does not listen."""
     try:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS_MAX)
+            process.wait(STOP_SECONDS_MAX if seconds_max is None else seconds_max)
     finally:
         kill(process)
 

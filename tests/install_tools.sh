@@ -16,7 +16,9 @@ look() {
     reasons=
     want "chromium chromium-browser google-chrome" chromium "the dashboard in a browser"
     want "promtool" prometheus "metrics, dashboard and alerts with Prometheus"
-    want "etcd" etcd-server "the benchmark beside etcd"
+    want "etcd" etcd-server "the engine over etcd, and the benchmark beside it"
+    want "openssl" openssl "etcd with TLS"
+    want "haproxy" haproxy "the example of a balancer"
     want "zsh" zsh "completion in zsh"
 }
 

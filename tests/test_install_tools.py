@@ -12,6 +12,8 @@ TOOLS = {
     "chromium": "chromium",
     "promtool": "prometheus",
     "etcd": "etcd-server",
+    "haproxy": "haproxy",
+    "openssl": "openssl",
     "zsh": "zsh",
 }
 
@@ -62,7 +64,7 @@ def test_another_name_of_the_browser_will_do(machine):
 
 
 def test_root_installs_what_is_missing_and_nothing_else(machine):
-    said = machine(["chromium", "zsh"])
+    said = machine(["chromium", "haproxy", "openssl", "zsh"])
 
     asked = machine.asked()
     assert "Installing what tests need: prometheus etcd-server" in said

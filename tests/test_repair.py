@@ -178,6 +178,7 @@ def test_node_is_not_up_half_filled_when_its_only_source_dies():
     info = half_way(scene, Fetch, 0, lambda: scene.crash(0))
 
     assert (info.status, info.waiting_for) == (RECOVERING, (0,))
+    assert info.keys is not None
     assert 0 < info.keys < 2 * BATCH + 10
     assert info.stale_keys == 2 * BATCH + 10 - info.keys
     for key in names(2 * BATCH + 10):

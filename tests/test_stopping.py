@@ -61,6 +61,7 @@ def test_recovery_does_not_copy_on_when_the_process_is_about_to_end():
     info = scene.store.recover(1)
 
     assert info.status == RECOVERING
+    assert info.keys is not None
     assert 0 < info.keys <= 2 * BATCH
     assert info.stale_keys == 5 * BATCH - info.keys
     scene.run(scene.store.change.stop())
@@ -97,7 +98,7 @@ def test_store_that_is_closed_during_a_recovery_does_not_wait_for_its_end(tmp_pa
 
     assert not recovery.is_alive()
     assert not closing.is_alive()
-    assert store.node(1).keys <= 1
+    assert store.node(1).keys in (0, 1)
     with open_on(tmp_path) as store:
         assert {node.status for node in store.nodes()} == {UP}
         store.fail(0)

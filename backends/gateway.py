@@ -1,0 +1,207 @@
+"""One member of etcd, as its JSON gateway: requests that are sent once, and what went wrong.
+
+libcurl carries them (docs/decisions/0013): it keeps connections, speaks TLS and waits
+without holding the interpreter. What it does on its own accord has to be kept from it: it
+would send a request again if a connection that it used before is closed on it, and that
+can be a write that was done. A body that it cannot rewind makes it give up instead.
+"""
+
+from __future__ import annotations
+
+import io
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pycurl
+
+from backends.messages import Failure
+
+CONNECT_SECONDS_MAX = 1.0
+IDLE_MAX = 128  # connections that are kept for later
+# What libcurl reports before anything of a request has left.
+_NOT_SENT = frozenset(
+    (
+        pycurl.E_COULDNT_RESOLVE_HOST,
+        pycurl.E_COULDNT_CONNECT,
+        pycurl.E_SSL_CONNECT_ERROR,
+        pycurl.E_PEER_FAILED_VERIFICATION,
+        pycurl.E_SSL_CERTPROBLEM,
+        pycurl.E_SSL_CACERT_BADFILE,
+        pycurl.E_SSL_CIPHER,
+        pycurl.E_URL_MALFORMAT,
+        pycurl.E_UNSUPPORTED_PROTOCOL,
+    )
+)
+_HEADERS = ["Content-Type: application/json", "Expect:"]
+_HEADERS_TO_LEADER = [*_HEADERS, "Grpc-Metadata-hasleader: true"]
+_failure = msgspec.json.Decoder(Failure, strict=False)
+
+
+class NotSent(Exception):
+    """Nothing of the request has left: another member may be asked."""
+
+
+class NoAnswer(Exception):
+    """The request left, and what became of it is unknown."""
+
+
+class Meaning(Enum):
+    """What an error of etcd says of the request that got it."""
+
+    ELSEWHERE = "nothing was done; another member may be able"
+    REFUSED = "nothing was done, and no other member would do it"
+    LOGIN = "nothing was done; the token is no longer good"
+    UNKNOWN = "it may have been done"
+
+
+# What etcd 3.4 to 3.6 say before or instead of doing anything (api/v3rpc/rpctypes). All
+# else, such as "request timed out" or "leader changed", leaves a write unknown.
+_MEANINGS = {
+    "etcdserver: no leader": Meaning.ELSEWHERE,
+    "etcdserver: not leader": Meaning.ELSEWHERE,
+    "etcdserver: rpc not supported for learner": Meaning.ELSEWHERE,
+    "etcdserver: too many requests": Meaning.ELSEWHERE,
+    "etcdserver: not capable": Meaning.ELSEWHERE,
+    "etcdserver: mvcc: database space exceeded": Meaning.REFUSED,
+    "etcdserver: mvcc: required revision has been compacted": Meaning.REFUSED,
+    "etcdserver: request is too large": Meaning.REFUSED,
+    "etcdserver: requested lease not found": Meaning.REFUSED,
+    "etcdserver: lease already exists": Meaning.REFUSED,
+    "etcdserver: too large lease TTL": Meaning.REFUSED,
+    "etcdserver: permission denied": Meaning.REFUSED,
+    "etcdserver: authentication failed, invalid user ID or password": Meaning.REFUSED,
+    "etcdserver: authentication is not enabled": Meaning.REFUSED,
+    "etcdserver: user name is empty": Meaning.REFUSED,
+    "etcdserver: member not found": Meaning.REFUSED,
+    "etcdserver: member ID already exist": Meaning.REFUSED,
+    "etcdserver: Peer URLs already exists": Meaning.REFUSED,
+    "etcdserver: unhealthy cluster": Meaning.REFUSED,
+    "etcdserver: re-configuration failed due to not enough started members": Meaning.REFUSED,
+    "etcdserver: can only promote a learner member which is in sync with leader": (
+        Meaning.REFUSED
+    ),
+    "etcdserver: can only promote a learner member": Meaning.REFUSED,
+    "etcdserver: too many learner members in cluster": Meaning.REFUSED,
+    "etcdserver: invalid auth token": Meaning.LOGIN,
+    "etcdserver: revision of auth store is old": Meaning.LOGIN,
+}
+
+
+class EtcdError(Exception):
+    """etcd answered that something went wrong."""
+
+    NO_SPACE: ClassVar[str] = "etcdserver: mvcc: database space exceeded"
+    TOO_LARGE: ClassVar[str] = "etcdserver: request is too large"
+    COMPACTED: ClassVar[str] = "etcdserver: mvcc: required revision has been compacted"
+    NO_LEASE: ClassVar[str] = "etcdserver: requested lease not found"
+    LEASE_EXISTS: ClassVar[str] = "etcdserver: lease already exists"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.meaning = _MEANINGS.get(message, Meaning.UNKNOWN)
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """What is posted where.
+
+    What needs a leader is refused at once by a member that knows of none, where else it
+    would wait for one.
+    """
+
+    path: str
+    body: bytes
+    needs_leader: bool = True
+
+
+class Security(msgspec.Struct, frozen=True):
+    """How a member is trusted, and how it knows us; None: as the system has it, or not."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class Gateway:
+    """The gateway of one member. Safe for many threads, each with its own connection."""
+
+    def __init__(self, url: str, security: Security) -> None:
+        self.url = url
+        self._security = security
+        self._idle: list[pycurl.Curl] = []
+        self._closed = False
+
+    def post(self, request: Request, seconds: float, token: str = "") -> bytes:
+        """The answer to one request, which is sent at most once.
+
+        Raises NotSent, NoAnswer (after `seconds`, too) or EtcdError.
+        """
+        body = request.body
+        handle = self._idle.pop() if self._idle else self._new()
+        chunks: list[bytes] = []
+        headers = _HEADERS_TO_LEADER if request.needs_leader else _HEADERS
+        if token:
+            headers = [*headers, f"Authorization: {token}"]
+        handle.setopt(pycurl.URL, self.url + request.path)
+        handle.setopt(pycurl.HTTPHEADER, headers)
+        handle.setopt(pycurl.POSTFIELDSIZE, len(body))
+        handle.setopt(pycurl.READFUNCTION, io.BytesIO(body).read)
+        handle.setopt(pycurl.WRITEFUNCTION, chunks.append)
+        handle.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds * 1000)))
+        try:
+            handle.perform()
+        except pycurl.error as error:
+            raise self._failed(handle, error) from error
+        status = handle.getinfo(pycurl.RESPONSE_CODE)
+        self._keep(handle)
+        answer = b"".join(chunks)
+        if status == 200:
+            return answer
+        raise EtcdError(_message(answer, status))
+
+    def close(self) -> None:
+        """Close the connections that nobody uses; the others when they are done."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _keep(self, handle: pycurl.Curl) -> None:
+        if self._closed or len(self._idle) >= IDLE_MAX:
+            handle.close()
+        else:
+            self._idle.append(handle)
+
+    def _failed(self, handle: pycurl.Curl, error: pycurl.error) -> Exception:
+        details: tuple[Any, ...] = error.args
+        code, reason = details
+        is_sent = code not in _NOT_SENT and handle.getinfo(pycurl.REQUEST_SIZE) > 0
+        handle.close()
+        if code == pycurl.E_SEND_FAIL_REWIND:  # it would have sent it again
+            reason = "the connection was closed without an answer"
+        text = f"{self.url}: {reason or f'libcurl error {code}'}"
+        return NoAnswer(text) if is_sent else NotSent(text)
+
+    def _new(self) -> pycurl.Curl:
+        handle = pycurl.Curl()
+        handle.setopt(pycurl.NOSIGNAL, 1)
+        handle.setopt(pycurl.NOPROXY, "*")
+        handle.setopt(pycurl.POST, 1)
+        handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(CONNECT_SECONDS_MAX * 1000))
+        security = self._security
+        if security.ca is not None:
+            handle.setopt(pycurl.CAINFO, str(security.ca))
+        if security.certificate is not None and security.key is not None:
+            handle.setopt(pycurl.SSLCERT, str(security.certificate))
+            handle.setopt(pycurl.SSLKEY, str(security.key))
+        return handle
+
+
+def _message(answer: bytes, status: int) -> str:
+    try:
+        failure = _failure.decode(answer)
+    except msgspec.DecodeError:
+        return f"HTTP status {status}, and no answer of etcd's v3 gateway"
+    return failure.message or failure.error or f"HTTP status {status}"
