@@ -24,7 +24,7 @@ from web.logs import configure
 from web.server import Server, listen
 
 GRACE_SECONDS = 3.0  # for requests that run when a stop is asked
-CLOSE_SECONDS = 1.5  # for the store after that
+CLOSE_SECONDS = 4.0  # for the store after that, and for what it started
 log = logging.getLogger(__name__)
 
 

@@ -102,8 +102,10 @@ class Changes:
         self._upkeep.start()
 
     def close(self) -> None:
-        """Change nothing any more."""
+        """Change nothing any more, and end what runs here."""
         self._ended.set()
+        if self._local is not None:
+            self._local.close()
         if self._upkeep.is_alive():
             self._upkeep.join()
 
@@ -223,8 +225,7 @@ class Changes:
             members = self._members.listed()
             known = [each for each in members if url in each.peer_urls]
             number = known[0].number if known else self._add(url)
-            self._roster.of([*members, Member(number)])
-            node_id = self._roster.numbers.members.get(name_of(number), 0)
+            node_id = self._roster.of([*members, Member(number)])[number]
             if not known:
                 self._record(
                     "node_added", f"node {node_id} may join, at {url}", node_id

@@ -192,7 +192,7 @@ class EtcdEngine(Engine):
 
     def close(self) -> None:
         """End the members that were started here, and let go of connections."""
-        self._endpoints.closed.set()
+        self._endpoints.closed.set()  # nobody waits, and nothing is told any more
         self._nodes.close()
         self._members.close()
         self._endpoints.close()

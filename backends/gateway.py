@@ -9,6 +9,7 @@ can be a write that was done. A body that it cannot rewind makes it give up inst
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,20 +21,6 @@ from backends.messages import Failure
 
 CONNECT_SECONDS_MAX = 1.0
 IDLE_MAX = 128  # connections that are kept for later
-# What libcurl reports before anything of a request has left.
-_NOT_SENT = frozenset(
-    (
-        pycurl.E_COULDNT_RESOLVE_HOST,
-        pycurl.E_COULDNT_CONNECT,
-        pycurl.E_SSL_CONNECT_ERROR,
-        pycurl.E_PEER_FAILED_VERIFICATION,
-        pycurl.E_SSL_CERTPROBLEM,
-        pycurl.E_SSL_CACERT_BADFILE,
-        pycurl.E_SSL_CIPHER,
-        pycurl.E_URL_MALFORMAT,
-        pycurl.E_UNSUPPORTED_PROTOCOL,
-    )
-)
 _HEADERS = ["Content-Type: application/json", "Expect:"]
 _HEADERS_TO_LEADER = [*_HEADERS, "Grpc-Metadata-hasleader: true"]
 _failure = msgspec.json.Decoder(Failure, strict=False)
@@ -89,6 +76,9 @@ _MEANINGS = {
 }
 
 
+_TOO_LARGE_BY_FAR = "grpc: received message larger than max"  # and then both sizes
+
+
 class EtcdError(Exception):
     """etcd answered that something went wrong."""
 
@@ -102,6 +92,8 @@ class EtcdError(Exception):
         super().__init__(message)
         self.message = message
         self.meaning = _MEANINGS.get(message, Meaning.UNKNOWN)
+        if message.startswith(_TOO_LARGE_BY_FAR):
+            self.message, self.meaning = self.TOO_LARGE, Meaning.REFUSED
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -139,7 +131,8 @@ class Gateway:
         Raises NotSent, NoAnswer (after `seconds`, too) or EtcdError.
         """
         body = request.body
-        handle = self._idle.pop() if self._idle else self._new()
+        unsent = io.BytesIO(body)
+        handle = self._take()
         chunks: list[bytes] = []
         headers = _HEADERS_TO_LEADER if request.needs_leader else _HEADERS
         if token:
@@ -147,13 +140,14 @@ class Gateway:
         handle.setopt(pycurl.URL, self.url + request.path)
         handle.setopt(pycurl.HTTPHEADER, headers)
         handle.setopt(pycurl.POSTFIELDSIZE, len(body))
-        handle.setopt(pycurl.READFUNCTION, io.BytesIO(body).read)
+        handle.setopt(pycurl.READFUNCTION, unsent.read)
         handle.setopt(pycurl.WRITEFUNCTION, chunks.append)
         handle.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds * 1000)))
         try:
             handle.perform()
         except pycurl.error as error:
-            raise self._failed(handle, error) from error
+            # Without all of its body a request does nothing, whatever went wrong.
+            raise self._failed(handle, error, is_sent=unsent.tell() > 0) from error
         status = handle.getinfo(pycurl.RESPONSE_CODE)
         self._keep(handle)
         answer = b"".join(chunks)
@@ -164,19 +158,29 @@ class Gateway:
     def close(self) -> None:
         """Close the connections that nobody uses; the others when they are done."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+    def _take(self) -> pycurl.Curl:
+        try:
+            return self._idle.pop()
+        except IndexError:  # also if another thread was faster
+            return self._new()
 
     def _keep(self, handle: pycurl.Curl) -> None:
-        if self._closed or len(self._idle) >= IDLE_MAX:
+        if len(self._idle) >= IDLE_MAX:
             handle.close()
-        else:
-            self._idle.append(handle)
+            return
+        self._idle.append(handle)
+        if self._closed:  # which it may have become meanwhile
+            self.close()
 
-    def _failed(self, handle: pycurl.Curl, error: pycurl.error) -> Exception:
+    def _failed(
+        self, handle: pycurl.Curl, error: pycurl.error, *, is_sent: bool
+    ) -> Exception:
         details: tuple[Any, ...] = error.args
         code, reason = details
-        is_sent = code not in _NOT_SENT and handle.getinfo(pycurl.REQUEST_SIZE) > 0
         handle.close()
         if code == pycurl.E_SEND_FAIL_REWIND:  # it would have sent it again
             reason = "the connection was closed without an answer"

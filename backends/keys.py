@@ -52,7 +52,7 @@ from protocols.base import absent, check_condition
 T = TypeVar("T")
 NO_REVISION = -1  # that no key has
 TOMBSTONES_SHARE = 10  # tombstones of a tenth of their time share a lease
-FIRST_RECORDS = 16  # of a page, to learn how large they are
+RECORDS_FIRST, RECORDS_MAX = 16, 64  # fetched at once: nobody knows how large they are
 
 
 class Keys:
@@ -118,7 +118,7 @@ class Keys:
     def records(self, after: str, limit: int) -> RecordPage:
         """Keys with their values, of some RECORDS_BYTES at most."""
         page: list[RecordInfo] = []
-        room, count, more = RECORDS_BYTES, FIRST_RECORDS, True
+        room, count, more = RECORDS_BYTES, RECORDS_FIRST, True
         while more and room > 0 and len(page) < limit:
             last = page[-1].key if page else after
             wanted = min(count, limit - len(page))
@@ -129,7 +129,7 @@ class Keys:
                     more = True
                     break
                 page.append(self._record(each))
-            count *= 2
+            count = min(2 * count, RECORDS_MAX)
         return RecordPage(tuple(page), page[-1].key if more and page else None)
 
     # --- Changes ---------------------------------------------------------------------

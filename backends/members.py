@@ -49,10 +49,8 @@ class Members:
         self._endpoints = endpoints
 
     def close(self) -> None:
-        """Ask nobody any more, and end what runs here."""
+        """Ask nobody any more."""
         self.watch.close()
-        if self.local is not None:
-            self.local.close()
 
     # --- Numbers that every answer has -----------------------------------------------
 

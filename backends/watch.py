@@ -279,7 +279,9 @@ class Watch:
         self._endpoints.arrange(sorted(base, key=rank), silent, self._led_by)
 
     def _tell(self, before: View, now: View) -> None:
-        """Record what changed between two looks."""
+        """Record what changed between two looks, until all is closed."""
+        if self._endpoints.closed.is_set():
+            return
         old = {each.node_id: each for each in before.seen}
         for each in now.seen:
             was = old.get(each.node_id)
