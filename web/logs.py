@@ -80,7 +80,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     def __init__(self) -> None:
         super().__init__()
         self._kept: deque[str] = deque()
-        self._closed = threading.Event()
+        self._over = threading.Event()
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Without a lock if it is to be kept: a deque takes it as it is."""
@@ -105,12 +105,12 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def keep_writing(self) -> None:
         """Write what was kept every now and then, until it is closed."""
-        while not self._closed.wait(KEPT_SECONDS):
+        while not self._over.wait(KEPT_SECONDS):
             if self._kept:
                 self.flush()
 
     def close(self) -> None:
-        self._closed.set()
+        self._over.set()
         self.flush()
         super().close()
 

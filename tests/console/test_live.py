@@ -188,6 +188,8 @@ def test_interrupt_ends_a_live_view_without_a_word(server, argv):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=surroundings(server.url),
+        # It is ignored by what a shell runs in the background, and by its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     if argv[0] == "watch":
         assert running.stdout is not None
