@@ -6,6 +6,7 @@ that somebody else runs, disturbs nothing there, and puts back what it changed.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -121,9 +122,10 @@ class RunningClusters:
 
 def shape_of(client: Client) -> Shape:
     """How large the cluster behind a client is."""
-    nodes, config = client.nodes(), client.config()
-    everywhere = config["placement"] == "full"
-    return Shape(len(nodes), len(nodes) if everywhere else config["replication_factor"])
+    told = json.loads(client.call("GET", "/nodes"))
+    nodes = len(told["nodes"])
+    everywhere = told["placement"] == "full"
+    return Shape(nodes, nodes if everywhere else told["replication_factor"])
 
 
 def delete_keys(client: Client, prefix: str) -> None:

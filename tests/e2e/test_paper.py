@@ -236,11 +236,11 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/keys":
             keys = [vars(info) for info in self.store.keys(self._query("prefix"))]
             self._answer(lambda: {"keys": keys, "next": None})
-        elif path == "/config":
-            count = self.store.replication_factor
-            self._answer(lambda: {"replication_factor": count, "placement": "ring"})
         else:
-            self._answer(lambda: {"nodes": [vars(node) for node in self.store.nodes()]})
+            shape = {"placement": "ring"}
+            shape["replication_factor"] = self.store.replication_factor
+            nodes = [vars(node) for node in self.store.nodes()]
+            self._answer(lambda: {"nodes": nodes, **shape})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
