@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Processes that share the tests, a file each: many tests mostly wait.
+TESTERS ?= 2
 
 # A set-up that ended well leaves an empty file in .venv, named after what was
 # asked for: the requirement files and the Python. If either changes there is no
@@ -18,7 +20,7 @@ PIP_FAILED = { echo "Is the package index within reach? To see more:" \
 	"$(IN_VENV) -m pip install -r $(1)" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench pictures format clean
+.PHONY: help run test check lint bench pictures format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
@@ -28,13 +30,15 @@ run: $(RUNTIME) ## start the service; make run ARGS="--port 5001"
 
 test: $(DEV) ## run every test; make test ARGS="-k quorum"
 	@sh tests/install_tools.sh
-	@$(IN_VENV) -m pytest $(ARGS)
+	@$(IN_VENV) -m pytest -n $(TESTERS) --dist loadfile $(ARGS)
 
-check: $(DEV) ## format, lint, types and the fast tests, in about a minute
+check: lint ## format, lint, types and the fast tests, in about a minute
+	@$(IN_VENV) -m pytest -q -n $(TESTERS) --dist loadfile -m "not slow" --ignore=tests/e2e
+
+lint: $(DEV) ## format, lint and types
 	@$(IN_VENV) -m ruff format --check .
 	@$(IN_VENV) -m ruff check --quiet .
 	@$(IN_VENV) -m mypy .
-	@$(IN_VENV) -m pytest -q -m "not slow" --ignore=tests/e2e
 
 bench: $(RUNTIME) ## measure this store beside others; make bench ARGS="--help"
 	@$(IN_VENV) run.py bench $(ARGS)

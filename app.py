@@ -164,14 +164,26 @@ def create_app(settings: Settings, engine: Engine | None = None) -> StoreApp:
     that `settings` name, and raises what that does.
     """
     store = engine or ENGINES[settings.engine](settings)
-    app = StoreApp(store, owns_store=engine is None)
+    try:
+        return _application(settings, store, owns_store=engine is None)
+    except BaseException:
+        if engine is None:
+            store.close()
+        raise
+
+
+def _application(settings: Settings, store: Engine, *, owns_store: bool) -> StoreApp:
+    app = StoreApp(store, owns_store=owns_store)
     app.url_map.merge_slashes = False  # a//b is a key
     app.url_map.converters["key"] = KeyConverter
     guard = Guard(settings)
     app.before_request(lambda: guard.check(request.environ))
     app.register_error_handler(Exception, _on_error)
     table = routes(store.scheme)
-    described = msgspec.json.encode(document(table, settings, store.scheme))
+    about = document(
+        table, settings, store.scheme, can_change_nodes=store.can_change_nodes
+    )
+    described = msgspec.json.encode(about)
     for route in table:
         app.add_url_rule(
             route.path,

@@ -15,6 +15,7 @@ again behind the caller's back, since only the caller knows what a second write 
     |-- KeyNotFound        the key is absent, or was deleted (`deleted`, `version`)
     |-- NodeNotFound       no node has this id
     |-- VersionMismatch    the condition does not hold; `version` is the current one
+    |-- Conflict           this store does not do that, or not with the nodes that it has
     |-- Unavailable        nothing was done: try again later
     |-- Timeout            a read got no answer: try again
     |-- Uncertain          a write may or may not have happened (never definite)
@@ -91,6 +92,10 @@ class VersionMismatch(StoreError):
     """The condition of a write or delete does not hold."""
 
 
+class Conflict(StoreError):
+    """The store does not do that (`not_offered`), or too few nodes would stay."""
+
+
 class Unavailable(StoreError):
     """Nothing was done: trying again is safe."""
 
@@ -117,6 +122,8 @@ _KINDS: dict[str, type[StoreError]] = {
     "key_not_found": KeyNotFound,
     "node_not_found": NodeNotFound,
     "version_mismatch": VersionMismatch,
+    "not_offered": Conflict,
+    "too_few_nodes": Conflict,
     "unavailable": Unavailable,
     "overloaded": Unavailable,
     "timeout": Timeout,
@@ -155,17 +162,18 @@ class KeyInfo:
 
 @dataclass(frozen=True)
 class Node:
-    """One node; `recovery` says what bringing it back took."""
+    """One node. A number is None where the store cannot know it, or does not measure it."""
 
     node_id: int
     status: str  # up | down | recovering
-    keys: int
-    bytes: int
-    stale_keys: int
+    keys: int | None
+    bytes: int | None
+    stale_keys: int | None
     waiting_for: tuple[int, ...]
     zone: str | None = None
-    problem: str | None = None  # what is wrong with its storage
-    recovery: Mapping[str, Any] | None = None
+    problem: str | None = None  # what is wrong with it
+    recovery: Mapping[str, Any] | None = None  # what bringing it back took
+    raft: Mapping[str, Any] | None = None  # its role, term and more, if it is a member
 
 
 @dataclass(frozen=True)
@@ -224,19 +232,16 @@ class Client:
 
     def read(self, key: str, *, consistency: str | None = None) -> Found:
         """The value of a key; KeyNotFound where there is none."""
-        return _make(
-            Found, self._call("GET", "/read", key=key, consistency=consistency)
-        )
+        answer = self._call("GET", "/read", key=key, consistency=consistency)
+        return _make(Found, answer)
 
     def delete(
         self, key: str, *, if_version: str | None = None, consistency: str | None = None
     ) -> Written:
         """Delete a key; KeyNotFound where there is no value."""
         headers = _conditions(if_version, False)
-        answer = self._call(
-            "DELETE", "/delete", None, headers, key=key, consistency=consistency
-        )
-        return _make(Written, answer)
+        query = {"key": key, "consistency": consistency}
+        return _make(Written, self._call("DELETE", "/delete", None, headers, **query))
 
     def batch(self, operations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Do many operations, such as {"op": "read", "key": "a"}; each has its result.
@@ -266,7 +271,7 @@ class Client:
         """
         known = self._shards
         headers = {} if known is None else {"If-None-Match": known[0]}
-        answer = self._send("GET", "/shards", None, headers, {})
+        answer = self._send("GET", "/shards", None, headers)
         if known is not None and answer.status_code == 304:
             return known[1]
         found: dict[str, Any] = _parse(answer)
@@ -279,14 +284,23 @@ class Client:
         """Every node's state."""
         return [_make(Node, item) for item in self._call("GET", "/nodes")["nodes"]]
 
-    def fail(self, node_id: int, mode: str = "stop") -> Node:
-        """Take a node down; mode `wipe` loses its storage too."""
-        return _make(Node, self._call("POST", f"/fail/{node_id}", {"mode": mode}))
+    def fail(self, node_id: int, mode: str | None = None) -> Node:
+        """Take a node down, in one of the store's modes: `stop`, `wipe` and maybe more."""
+        body = {} if mode is None else {"mode": mode}
+        return _make(Node, self._call("POST", f"/fail/{node_id}", body))
 
     def recover(self, node_id: int, *, accept_loss: bool = False) -> Node:
         """Bring a node back and wait until it has caught up, as far as it can now."""
         body = {"accept_loss": accept_loss}
         return _make(Node, self._call("POST", f"/recover/{node_id}", body))
+
+    def add_node(self, url: str | None = None) -> Node:
+        """Add a node; `url` is where its peers reach it, if the store does not start it."""
+        return _make(Node, self._call("POST", "/nodes", {"url": url}))
+
+    def remove_node(self, node_id: int) -> Node:
+        """Take a node out for good; its last state. Conflict if too few would stay."""
+        return _make(Node, self._call("DELETE", f"/nodes/{node_id}"))
 
     def events(self, since: int = 0) -> list[Event]:
         """What happened after event number `since`, oldest first."""
@@ -333,25 +347,18 @@ class Client:
         `body` is sent as JSON; bytes are JSON already. What is None in `query` is left
         out. A key goes into the query: HTTP libraries tidy `a//b` and `..` in a path.
         """
-        return _successful(self._send(method, path, body, headers, query)).content
+        return _successful(self._send(method, path, body, headers, **query)).content
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        headers: Mapping[str, str] | None = None,
-        **query: str | int | None,
-    ) -> dict[str, Any]:
-        return _parse(self._send(method, path, body, headers, query))
+    def _call(self, *request: Any, **query: Any) -> dict[str, Any]:
+        return _parse(self._send(*request, **query))
 
     def _send(
         self,
         method: str,
         path: str,
-        body: Any,
-        headers: Mapping[str, str] | None,
-        query: Mapping[str, Any],
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        **query: Any,
     ) -> requests.Response:
         try:
             data = body if isinstance(body, bytes | None) else _to_json(body).encode()
@@ -386,14 +393,9 @@ def _conditions(if_version: str | None, if_absent: bool) -> dict[str, str]:
 
 def _make(kind: type[D], answer: Mapping[str, Any]) -> D:
     """The dataclass from JSON; a field that a newer server added is left out."""
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(
-        **{
-            name: tuple(value) if name in _TUPLES else value
-            for name, value in answer.items()
-            if name in known
-        }
-    )
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    known = {name: answer[name] for name in answer if name in names}
+    return kind(**known | {name: tuple(known[name]) for name in _TUPLES & {*known}})
 
 
 _TUPLES = frozenset(("replicas", "missed", "waiting_for"))

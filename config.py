@@ -38,6 +38,12 @@ OF_ENGINE = {
 BODY_OVERHEAD_BYTES = 8 << 10  # of a body over its value: key, field names, blanks
 
 
+def is_member_url(url: str) -> bool:
+    """True for the URL of a member of etcd: scheme, host and port, and no more."""
+    found = _MEMBER_URL.fullmatch(url)
+    return found is not None and 1 <= int(found[1]) <= 65_535
+
+
 class CannotOpen(Exception):
     """What the settings ask for cannot be had: one line that says why and what to do."""
 
@@ -205,8 +211,7 @@ class Settings(BaseModel):
     @classmethod
     def _check_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            found = _MEMBER_URL.fullmatch(url)
-            if found is None or not 1 <= int(found[1]) <= 65_535:
+            if not is_member_url(url):
                 raise ValueError(f"{url!r} is not a URL as http://10.0.0.1:2379")
         return tuple(dict.fromkeys(url.rstrip("/") for url in urls))
 

@@ -145,6 +145,11 @@ class Engine(ABC):
             "into a store that was started with fewer (--nodes)"
         )
 
+    @property
+    def can_change_nodes(self) -> bool:
+        """True if nodes can be added and removed while it runs."""
+        return type(self).add_node is not Engine.add_node
+
     # --- The whole -------------------------------------------------------------------
 
     @abstractmethod

@@ -7,64 +7,49 @@ be broken off between any two of them, and is gone on with when it is asked for 
 
 from __future__ import annotations
 
-import re
+import logging
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TypeVar
 
 from msgspec import UNSET
 
+from backends.asking import PROMOTE, Asking
 from backends.endpoints import Endpoints, NobodyCan
 from backends.gateway import EtcdError, NoAnswer, NotSent
-from backends.local import LocalMember, LocalMembers, WrongState
+from backends.local import LocalMember, LocalMembers
 from backends.members import Members, majority
 from backends.messages import (
     Member,
-    MemberAdd,
     MemberId,
     MemberList,
-    Message,
     MoveLeader,
     PutAnswer,
 )
 from backends.room import make_room
-from backends.roster import Roster, joining, name_of, replaced
+from backends.roster import Numbers, Roster, joined, joining, name_of, replaced
 from backends.watch import Seen, View
+from config import is_member_url
 from models import (
     InvalidRequest,
     NodeId,
     NodeInfo,
     NotOffered,
     Recovery,
-    StoreError,
     TooFewNodes,
     Unavailable,
 )
 
-T = TypeVar("T", bound=Message)
-ADD, REMOVE, PROMOTE = (
-    f"/v3/cluster/member/{what}" for what in ("add", "remove", "promote")
-)
+log = logging.getLogger(__name__)
 MOVE_LEADER = "/v3/maintenance/transfer-leadership"
 LOCAL_MODES = STOP, WIPE, PAUSE = ("stop", "wipe", "pause")
 CATCH_UP_SECONDS = 30.0  # that a caller waits; it goes on by itself after that
 ALONE_SECONDS = 6.0  # in which a member that is back should have found a leader
-SETTLE_SECONDS = 10.0  # for etcd to call a cluster healthy after a change: 5, it says
 LOOK_SECONDS = 0.05
+QUEUE_SECONDS = 1.0  # that a change waits for the one before
 UPKEEP_SECONDS = 1.0
-URL = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
-# What etcd says of a change of members that it may take a little later.
-NOT_NOW = frozenset(
-    (
-        "etcdserver: unhealthy cluster",
-        "etcdserver: too many learner members in cluster",
-        "etcdserver: can only promote a learner member which is in sync with leader",
-    )
-)
-TOO_FEW = "etcdserver: re-configuration failed due to not enough started members"
-GONE = "etcdserver: member not found"
 
 
 class Changes:
@@ -88,6 +73,7 @@ class Changes:
         self._lock = threading.Lock()
         self._told_dead: set[NodeId] = set()
         self._ended = threading.Event()
+        self._asking = Asking(endpoints, members, self._ended)
         self._upkeep = threading.Thread(
             target=self._keep_up, name="kv-etcd-watch", daemon=True
         )
@@ -113,7 +99,7 @@ class Changes:
 
     def fail(self, node_id: NodeId, mode: str | None) -> NodeInfo:
         """Take a member of here down: killed, paused, or killed and its data lost."""
-        mode = mode or STOP
+        mode = STOP if mode is None else mode
         if mode not in LOCAL_MODES:
             raise InvalidRequest(
                 f"unknown mode of failure (mode={mode!r}, known: {', '.join(LOCAL_MODES)})"
@@ -122,17 +108,14 @@ class Changes:
         # One that is down can still lose its data; all else changes nothing.
         if member.state == "running" or (mode == WIPE and member.state != "wiped"):
             act = {STOP: local.kill, WIPE: local.wipe, PAUSE: local.pause}[mode]
-            try:
-                act(node_id)
-            except WrongState as error:
-                raise Unavailable(str(error)) from error
+            act(node_id)
             self._record("node_failed", f"node {node_id} failed ({mode})", node_id)
         return self._members.node(node_id)
 
     def recover(self, node_id: NodeId, *, accept_loss: bool) -> NodeInfo:
         """Bring a member of here back; `recovering` if it cannot catch up just now."""
         self._of_here(node_id, "recover")
-        with self._lock:
+        with self._alone():
             local, member = self._of_here(node_id, "recover")
             began, before = time.monotonic(), self._watch.look()
             seen = before.of(node_id)
@@ -158,10 +141,13 @@ class Changes:
     ) -> None:
         node_id = member.node_id
         states = {n: each.state for n, each in self._members.local_members().items()}
-        whole = sum(states.get(each.node_id) != "wiped" for each in view.voters)
-        is_lost = view.leader is None and whole < majority(len(view.voters or states))
+        # While none of them answers, those of here are all that one knows of.
+        voters = [each.node_id for each in view.voters] or list(states)
+        whole = sum(states.get(each) != "wiped" for each in voters)
+        is_lost = view.leader is None and whole < majority(len(voters))
         if is_lost and accept_loss:
             local.take_for_truth(node_id)
+            self._watch.begin_anew()  # without data it is another cluster
             detail = f"node {node_id} as it is: what it lacks is given up"
             self._record("loss_accepted", detail, node_id)
         elif member.state in ("wiped", "new"):
@@ -173,7 +159,7 @@ class Changes:
                     f"{[n for n, state in states.items() if state != 'wiped'] or 'none'})"
                 )
             self._join(local, member)
-        elif member.state == "paused":
+        elif member.state == "paused" and member.pid is not None:
             local.resume(node_id)
         else:
             local.launch(node_id)
@@ -183,6 +169,7 @@ class Changes:
         """Wait until a member has all that was committed when it came back."""
         began, target = time.monotonic(), self._watch.look().committed
         while time.monotonic() < began + CATCH_UP_SECONDS:
+            self._number_local()
             seen = self._watch.look().of(node_id)
             if seen is not None and seen.status is not None:
                 if seen.member.is_learner:
@@ -195,6 +182,19 @@ class Changes:
             if self._ended.wait(LOOK_SECONDS):
                 return False
         return False
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One change of members at a time; nobody waits for another one for long."""
+        if not self._lock.acquire(timeout=QUEUE_SECONDS):
+            raise Unavailable(
+                "another change of members is under way: try again when it has ended; "
+                "nothing of this one was done"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _of_here(self, node_id: NodeId, what: str) -> tuple[LocalMembers, LocalMember]:
         """A member that runs here; NodeNotFound, or NotOffered and who can do it."""
@@ -213,18 +213,21 @@ class Changes:
 
     def add(self, url: str | None) -> NodeInfo:
         """Add a member: one that is started here, or one that will run at a peer URL."""
-        with self._lock:
+        with self._alone():
             if self._local is not None:
                 return self._add_here(self._local, url)
-            if url is None or URL.fullmatch(url) is None:
+            if url is None or not is_member_url(url):
                 raise InvalidRequest(
                     "where will it run? Give the URL at which its peers will reach it: "
                     '{"url": "http://10.0.0.4:2380"}'
                     + (f" (got {url!r})" if url else "")
                 )
+            url = url.rstrip("/")  # as etcd keeps it
             members = self._members.listed()
             known = [each for each in members if url in each.peer_urls]
             number = known[0].number if known else self._add(url)
+            if known and known[0].is_learner:
+                self._roster.change(partial(joining, member=number))
             node_id = self._roster.of([*members, Member(number)])[number]
             if not known:
                 self._record(
@@ -234,10 +237,15 @@ class Changes:
 
     def remove(self, node_id: NodeId) -> NodeInfo:
         """Remove a member for good; its data too, if it ran here."""
-        with self._lock:
+        with self._alone():
             last = self._members.node(node_id)
             view = self._watch.view
             seen = view.of(node_id)
+            if view.leader is None:
+                raise Unavailable(
+                    "nobody leads, so no member can be removed: recover members first; "
+                    "nothing was done"
+                )
             if seen is not None:
                 others = [each for each in view.voters if each.node_id != node_id]
                 able = sum(each.is_led for each in others)
@@ -249,7 +257,7 @@ class Changes:
                     )
                 if seen.is_leader:
                     self._hand_over(seen, others)
-                self._ask(REMOVE, MemberId(seen.member.number), MemberList, GONE)
+                self._asking.remove(seen.member.number)
             if self._local is not None and node_id in self._members.local_members():
                 self._local.forget(node_id)
             self._record(
@@ -263,10 +271,11 @@ class Changes:
             raise InvalidRequest(
                 "this service starts its members itself, where it likes: leave out url"
             )
-        member = local.add()
+        self._roster.refresh()
+        member = local.add(self._roster.numbers.next)
         try:
             self._join(local, member)
-        except (StoreError, NobodyCan):  # definite: nothing was added
+        except (Unavailable, TooFewNodes, NobodyCan):  # nothing was added
             local.forget(member.node_id)
             raise
         detail = f"node {member.node_id} joins, at {member.client_url}"
@@ -279,52 +288,54 @@ class Changes:
 
         Under its old id it would have promised what it has forgotten (Raft, section 5).
         """
-        peer = member.peer_url
+        peer, node_id = member.peer_url, member.node_id
         for each in self._members.listed():
             if peer in each.peer_urls:
-                self._ask(REMOVE, MemberId(each.number), MemberList, GONE)
-        number = self._add(peer)
-        self._roster.change(partial(replaced, member=number, node_id=member.node_id))
+                self._asking.remove(each.number)
+        number = self._add(peer, node_id)
+        # Whoever lists them may not have heard of it yet.
+        own = Member(number, member.name, (peer,))
+        others = [each for each in self._members.listed() if each.number != number]
         initial = [
-            (
-                member.name
-                if each.number == number
-                else each.name or name_of(each.number),
-                url,
-            )
-            for each in self._members.listed()
+            (each.name or name_of(each.number), url)
+            for each in (*others, own)
             for url in each.peer_urls
         ]
-        local.launch(member.node_id, initial)
+        local.launch(node_id, initial)
+        self._number_local()
 
-    def _add(self, url: str) -> int:
+    def _add(self, url: str, node_id: NodeId | None = None) -> int:
         """Have a learner added at a peer URL, to be a voter once it can; its id."""
-        added = self._ask(ADD, MemberAdd((url,), True), MemberList)
-        assert added.member is not None, "etcd names the member that it added"
-        number = added.member.number
-        names = (*self._roster.numbers.joining, name_of(number))
-        self._roster.change(lambda numbers: joining(numbers, names))
+        number = self._asking.add(url)
+
+        def known(numbers: Numbers) -> Numbers:
+            if node_id is not None:
+                numbers = replaced(numbers, number, node_id)
+            return joining(numbers, number)
+
+        try:
+            self._roster.change(known)
+        except (NobodyCan, NoAnswer, EtcdError) as error:
+            log.warning(
+                "a learner at %s will not become a voter by itself: %s", url, error
+            )
         return number
 
-    def _ask(
-        self, path: str, message: Message, shape: type[T], fine: str | None = None
-    ) -> T:
-        """A change of members, patiently; an error that is `fine` is no error."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while True:
-            try:
-                return self._endpoints.change(path, message, shape)
-            except EtcdError as error:
-                if error.message == fine:
-                    return shape()
-                if error.message == TOO_FEW:
-                    raise TooFewNodes(f"etcd refuses: {error.message}") from error
-                if error.message not in NOT_NOW or time.monotonic() > deadline:
-                    raise Unavailable(
-                        f"etcd refuses for now: {error.message}; nothing was done"
-                    ) from error
-            if self._ended.wait(4 * LOOK_SECONDS):
-                raise Unavailable("the service ends; nothing was done")
+    def _number_local(self) -> None:
+        """Have members of here go by their numbers here, whatever they were given."""
+        local = {
+            each.peer_url: each.node_id
+            for each in self._members.local_members().values()
+        }
+        for seen in self._watch.view.seen:
+            for url in seen.member.peer_urls:
+                node_id = local.get(url, seen.node_id)
+                if node_id != seen.node_id:
+                    with suppress(NobodyCan, NoAnswer, EtcdError):  # it is tried again
+                        member = seen.member.number
+                        self._roster.change(
+                            partial(replaced, member=member, node_id=node_id)
+                        )
 
     def _hand_over(self, leader: Seen, others: list[Seen]) -> None:
         """Let another one lead, so that nobody has to wait for an election."""
@@ -343,31 +354,39 @@ class Changes:
             self._endpoints.change(PROMOTE, MemberId(member.number), MemberList)
         except (NobodyCan, NoAnswer, EtcdError):
             return
-        name = name_of(member.number)
-        left = [each for each in self._roster.numbers.joining if each != name]
         with suppress(NobodyCan, NoAnswer, EtcdError):  # a voter it is already
-            self._roster.change(lambda numbers: joining(numbers, left))
+            self._roster.change(partial(joined, member=member.number))
 
     # --- Upkeep ----------------------------------------------------------------------
 
     def _keep_up(self) -> None:
         while not self._ended.wait(UPKEEP_SECONDS):
-            view = self._watch.look()
-            if self._local is not None and make_room(
-                self._endpoints, self._watch, view, self._quota_bytes
-            ):
-                self._record("room_made", "writes are taken again")
-            learners = [each for each in view.seen if each.member.is_learner]
-            if learners:
-                self._roster.refresh()
-            for each in learners:
-                wanted = name_of(each.member.number) in self._roster.numbers.joining
-                if wanted and each.status is not None:
-                    self._promote(each.member)
-            for node_id, words in self._members.died().items():
-                if node_id not in self._told_dead:
-                    self._told_dead.add(node_id)
-                    self._record("member_died", f"node {node_id}: {words}", node_id)
+            try:
+                self._keep_up_once()
+            except Exception:  # the next round may do better, and must come
+                log.exception("the upkeep of the members failed; it goes on")
+
+    def _keep_up_once(self) -> None:
+        view = self._watch.look()
+        self._number_local()
+        if self._local is not None and make_room(
+            self._endpoints, self._watch, view, self._quota_bytes
+        ):
+            self._record("room_made", "writes are taken again")
+        learners = [each for each in view.seen if each.member.is_learner]
+        if learners:
+            self._roster.refresh()
+        here = {each.peer_url for each in self._members.local_members().values()}
+        for each in learners:
+            # Those of here in any case, whatever could be kept of them.
+            is_here = not here.isdisjoint(each.member.peer_urls)
+            wanted = name_of(each.member.number) in self._roster.numbers.joining
+            if (wanted or is_here) and each.status is not None:
+                self._promote(each.member)
+        for node_id, words in self._members.died().items():
+            if node_id not in self._told_dead:
+                self._told_dead.add(node_id)
+                self._record("member_died", f"node {node_id}: {words}", node_id)
 
 
 def _serves(seen: Seen) -> bool:

@@ -42,6 +42,7 @@ T = TypeVar("T")
 ELECTION_SECONDS = 3.0
 ASK_AGAIN_SECONDS = 0.05
 LOOK_SECONDS_MAX = 0.5  # for a member to say who leads
+LOGIN_SECONDS_MAX = 2.0  # it hashes the password, which is slow on purpose
 NO_LEADER = ("", 0)
 SHARE_SECONDS_MIN = 0.5  # for a member that reads, before another one is asked
 
@@ -81,11 +82,15 @@ class Endpoints:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._gateways: dict[str, Gateway] = {}
+        # Who can do nothing without a majority can still tell what it has: two orders.
         self._order: tuple[Gateway, ...] = ()
+        self._order_to_peek: tuple[Gateway, ...] = ()
         self._silent: frozenset[str] = frozenset()  # took a request and did not answer
         self._led_at = monotonic()  # when a leader answered last
         self._leader = NO_LEADER
+        self._trouble = ""  # of the member that failed last
         self._lost = 0  # the leader that cannot be reached, whatever others believe
+        self._lost_at = monotonic()
         self.closed = threading.Event()
         self.arrange(urls)
 
@@ -100,14 +105,14 @@ class Endpoints:
         silent: Iterable[str] = (),
         leader: tuple[str, int] = NO_LEADER,
     ) -> None:
-        """Ask these members, in this order; to those that are silent nothing is written.
+        """Ask these members, in this order; the silent ones only for what may be stale.
 
         `leader` is the URL and the id of the member that leads, or led last.
         """
         with self._lock:
-            self._leader = leader
-            if leader[0] in silent:
-                self._lost = leader[1]
+            self._leader, self._silent = leader, frozenset(silent)
+            if leader[0] in self._silent:
+                self._lose(leader[1])
             elif self._lost == leader[1]:
                 self._lost = 0
             wanted = list(dict.fromkeys(urls))
@@ -117,7 +122,20 @@ class Endpoints:
             for url in self._gateways.keys() - set(wanted):
                 self._gateways.pop(url).close()
             self._order = tuple(self._gateways[url] for url in wanted)
-            self._silent = frozenset(silent)
+            self._order_to_peek = self._order
+
+    def leave(self, urls: Iterable[str], trouble: str = "") -> None:
+        """Ask these no more, from now on; `trouble` is why, if it is known."""
+        left = frozenset(urls)
+        with self._lock:
+            if trouble:
+                self._trouble = _failed_last(trouble)
+            self._order = tuple(g for g in self._order if g.url not in left)
+            self._order_to_peek = tuple(
+                gateway for gateway in self._order_to_peek if gateway.url not in left
+            )
+            for url in self._gateways.keys() & left:
+                self._gateways.pop(url).close()
 
     def read(self, path: str, message: Message, shape: type[T]) -> T:
         """The answer of the first member that has one. NobodyCan, NoAnswer, EtcdError."""
@@ -185,9 +203,9 @@ class Endpoints:
         self, request: Request, shape: type[T], ends_at: float, *, again: bool
     ) -> T:
         """One round over the members."""
-        order = self._order
-        if not again:
-            order = tuple(each for each in order if each.url not in self._silent)
+        order = self._order_to_peek
+        if request.needs_leader:
+            order = tuple(each for each in self._order if each.url not in self._silent)
         reason: Exception | None = None
         share = max(SHARE_SECONDS_MIN, self._seconds / (len(order) or 1))
         for gateway in order:
@@ -207,32 +225,41 @@ class Endpoints:
             except NobodyCan as error:
                 reason = error
             except (NotSent, NoAnswer) as error:
-                self._put_last(gateway, is_silent=isinstance(error, NoAnswer))
+                self._put_last(gateway, request, is_silent=isinstance(error, NoAnswer))
+                self._trouble = _failed_last(error)
                 if isinstance(error, NoAnswer) and not again:
                     raise
                 reason = error
             except EtcdError as error:
-                if error.meaning is Meaning.REFUSED:
+                if error.meaning in (Meaning.REFUSED, Meaning.FULL):
                     raise
                 if error.meaning is Meaning.UNKNOWN and not again:
                     raise NoAnswer(f"{gateway.url}: {error.message}") from error
                 reason = error
         if isinstance(reason, NoAnswer):
             raise reason
-        raise NobodyCan(str(reason or "no member of etcd answers")) from reason
+        nobody = f"no member of etcd answers{self._trouble}"
+        raise NobodyCan(str(reason or nobody)) from reason
 
     def _check_leader(self, gateway: Gateway) -> None:
         """Raise NobodyCan while a member still follows a leader that is gone.
 
         It would pass the request on to it, and nobody could say what became of that.
+        Who follows it for longer than an election reaches it, where we do not.
         """
+        if self._monotonic() > self._lost_at + ELECTION_SECONDS:
+            return
         try:
             status = self._post(gateway, _LOOK, Status, LOOK_SECONDS_MAX)
-        except NoAnswer as error:
-            raise NotSent(str(error)) from error  # of the request itself nothing was
+        except (NoAnswer, EtcdError) as error:
+            raise _before(gateway, error) from error
         if status.leader in (0, self._lost):
             raise NobodyCan(f"{gateway.url}: no new leader yet")
-        self._lost = 0
+        with self._lock:  # first from now on: others may not have heard of it yet
+            if gateway in self._order:
+                others = (each for each in self._order if each is not gateway)
+                self._order = (gateway, *others)
+            self._lost = 0
 
     def _post(
         self, gateway: Gateway, request: Request, shape: type[T], seconds: float
@@ -257,22 +284,45 @@ class Endpoints:
             return ""
         asked = Request("/v3/auth/authenticate", encode(self._login))
         try:
-            answer = gateway.post(asked, seconds)
-        except NoAnswer as error:
-            raise NotSent(str(error)) from error  # of the request itself nothing was
-        token: str = _decoder(cast(Any, Authenticated)).decode(answer).token
+            answer = gateway.post(asked, min(seconds, LOGIN_SECONDS_MAX))
+            token: str = _decoder(cast(Any, Authenticated)).decode(answer).token
+        except (NoAnswer, EtcdError, msgspec.DecodeError) as error:
+            raise _before(gateway, error) from error
         self._token = token
         return token
 
-    def _put_last(self, gateway: Gateway, *, is_silent: bool) -> None:
+    def _put_last(self, gateway: Gateway, request: Request, *, is_silent: bool) -> None:
         with self._lock:
-            if gateway in self._order:
-                others = (each for each in self._order if each is not gateway)
-                self._order = (*others, gateway)
+            if not request.needs_leader:
+                self._order_to_peek = _with_last(self._order_to_peek, gateway)
+                return
+            self._order = _with_last(self._order, gateway)
             if is_silent:
                 self._silent |= {gateway.url}
             if gateway.url == self._leader[0]:
-                self._lost = self._leader[1]
+                self._lose(self._leader[1])
+
+    def _lose(self, leader: int) -> None:
+        if self._lost != leader:
+            self._lost, self._lost_at = leader, self._monotonic()
+
+
+def _failed_last(error: object) -> str:
+    return f"; the last one that failed: {error}"
+
+
+def _with_last(order: tuple[Gateway, ...], gateway: Gateway) -> tuple[Gateway, ...]:
+    if gateway not in order:
+        return order
+    return (*(each for each in order if each is not gateway), gateway)
+
+
+def _before(gateway: Gateway, error: Exception) -> Exception:
+    """What it says of a request that something failed before it: nothing of it was sent."""
+    if isinstance(error, EtcdError) and error.meaning is not Meaning.UNKNOWN:
+        return error
+    is_told = isinstance(error, NoAnswer)  # which names the member already
+    return NotSent(str(error) if is_told else f"{gateway.url}: {error}")
 
 
 @cache

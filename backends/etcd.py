@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -11,7 +12,7 @@ from msgspec import Raw
 from backends.changes import Changes
 from backends.endpoints import Endpoints, Login
 from backends.gateway import Security
-from backends.keys import Keys, changing
+from backends.keys import LIVE, Keys, changing
 from backends.local import LocalMembers
 from backends.members import Members
 from backends.messages import Range
@@ -20,9 +21,9 @@ from backends.watch import Watch
 from cluster.events import EventLog, log_event, wall_ms
 from cluster.listing import KeyPage, Location, RecordPage
 from cluster.reports import Measures, ShardMap
-from config import Settings
+from config import CannotOpen, Settings
 from engine import Engine, Scheme
-from limits import check_key, check_ttl, json_text
+from limits import VERSION_MAX, check_key, check_restored, check_ttl, json_text
 from models import (
     Condition,
     Event,
@@ -111,6 +112,8 @@ class EtcdEngine(Engine):
         """
         check_key(key, self.settings.max_key_bytes)
         text = json_text(value, self.settings.max_value_bytes)
+        # However far ahead of the clock: here no clock follows it.
+        check_restored(version, expires_at_ms, 0, VERSION_MAX.ms)
         ttl_ms = None
         if expires_at_ms:
             ttl_ms = self._keys.until(expires_at_ms)
@@ -220,7 +223,8 @@ def open_etcd(settings: Settings) -> EtcdEngine:
     """A service of the etcd that the settings name, or of one that is started here.
 
     An etcd that cannot be reached is no reason not to start: keys answer 503 until it is.
-    Raises backends.local.LocalFailed where members cannot be started.
+    Raises CannotOpen for a file of TLS that cannot be used, and its child
+    backends.local.LocalFailed where members cannot be started.
     """
     prefix = settings.etcd_prefix.encode()
     with ExitStack() as opened:
@@ -231,12 +235,6 @@ def open_etcd(settings: Settings) -> EtcdEngine:
             local.start()
         endpoints = _endpoints(settings, local)
         opened.callback(endpoints.close)
-        keys = Keys(
-            endpoints,
-            prefix,
-            grace_seconds=settings.tombstone_grace_seconds,
-            seconds=settings.etcd_seconds,
-        )
         now = wall_ms()  # so that numbers grow over restarts
         events = EventLog(wall_ms, now, tell=log_event)
         roster = Roster(endpoints, prefix)
@@ -250,7 +248,15 @@ def open_etcd(settings: Settings) -> EtcdEngine:
             members = () if local is None else local.members
             return [each.node_id for each in members if each.state != "running"]
 
-        watch = Watch(endpoints, roster, keys.live, events, base, failed)
+        space = prefix + LIVE
+        watch = Watch(endpoints, roster, space, events, base, failed=failed)
+        keys = Keys(
+            endpoints,
+            prefix,
+            watch.quota,
+            grace_seconds=settings.tombstone_grace_seconds,
+            seconds=settings.etcd_seconds,
+        )
         members = Members(endpoints, watch, local, events)
         opened.callback(members.close)
         changes = Changes(endpoints, members, roster, local, settings.max_stored_bytes)
@@ -270,12 +276,34 @@ def _local(settings: Settings) -> LocalMembers:
 
 
 def _endpoints(settings: Settings, local: LocalMembers | None) -> Endpoints:
-    security = Security(settings.etcd_ca, settings.etcd_cert, settings.etcd_key)
     login = None
     if settings.etcd_user is not None and settings.etcd_password is not None:
         login = Login(settings.etcd_user, settings.etcd_password)
     urls = settings.etcd_endpoints if local is None else local.client_urls.values()
-    return Endpoints(urls, security, settings.etcd_seconds, login)
+    return Endpoints(urls, _security(settings), settings.etcd_seconds, login)
+
+
+def _security(settings: Settings) -> Security:
+    """What TLS takes: read once here, so that a mistake in it is told at the start."""
+    ca, certificate, key = settings.etcd_ca, settings.etcd_cert, settings.etcd_key
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    named = {"etcd_ca": ca, "etcd_cert": certificate, "etcd_key": key}
+    told = ""
+    try:
+        for name, path in named.items():
+            if path is not None:
+                told = f"{name}={path}"
+                path.open("rb").close()
+        if ca is not None:
+            told = f"etcd_ca={ca}"
+            context.load_verify_locations(ca)
+        if certificate is not None:
+            told = f"etcd_cert={certificate}, etcd_key={key}"
+            # The password: or OpenSSL would ask whoever sits at the terminal for one.
+            context.load_cert_chain(certificate, key, password="")
+    except OSError as error:  # ssl.SSLError is one
+        raise CannotOpen(f"cannot use {told}: {error.strerror or error}") from error
+    return Security(ca, certificate, key)
 
 
 def _wait(watch: Watch, seconds: float) -> None:

@@ -40,6 +40,7 @@ class Meaning(Enum):
     ELSEWHERE = "nothing was done; another member may be able"
     REFUSED = "nothing was done, and no other member would do it"
     LOGIN = "nothing was done; the token is no longer good"
+    FULL = "no other member would do it; the first to get this was done all the same"
     UNKNOWN = "it may have been done"
 
 
@@ -51,7 +52,7 @@ _MEANINGS = {
     "etcdserver: rpc not supported for learner": Meaning.ELSEWHERE,
     "etcdserver: too many requests": Meaning.ELSEWHERE,
     "etcdserver: not capable": Meaning.ELSEWHERE,
-    "etcdserver: mvcc: database space exceeded": Meaning.REFUSED,
+    "etcdserver: mvcc: database space exceeded": Meaning.FULL,
     "etcdserver: mvcc: required revision has been compacted": Meaning.REFUSED,
     "etcdserver: request is too large": Meaning.REFUSED,
     "etcdserver: requested lease not found": Meaning.REFUSED,
@@ -146,7 +147,7 @@ class Gateway:
         try:
             handle.perform()
         except pycurl.error as error:
-            # Without all of its body a request does nothing, whatever went wrong.
+            # Without its body a request does nothing, whatever has gone wrong.
             raise self._failed(handle, error, is_sent=unsent.tell() > 0) from error
         status = handle.getinfo(pycurl.RESPONSE_CODE)
         self._keep(handle)
@@ -181,7 +182,9 @@ class Gateway:
     ) -> Exception:
         details: tuple[Any, ...] = error.args
         code, reason = details
-        handle.close()
+        # Kept, though its connection is closed: to close it as well would wait for a name
+        # that is still being looked up, however long that takes.
+        self._keep(handle)
         if code == pycurl.E_SEND_FAIL_REWIND:  # it would have sent it again
             reason = "the connection was closed without an answer"
         text = f"{self.url}: {reason or f'libcurl error {code}'}"

@@ -16,7 +16,7 @@ from typing import TypeVar
 from msgspec import Raw
 
 from backends.endpoints import Endpoints, NobodyCan
-from backends.gateway import EtcdError, NoAnswer
+from backends.gateway import EtcdError, Meaning, NoAnswer
 from backends.leases import Leases, ends_at_ms
 from backends.messages import (
     PUT,
@@ -28,13 +28,15 @@ from backends.messages import (
     KeyValue,
     Op,
     Put,
-    PutAnswer,
     Range,
     RangeAnswer,
     Txn,
     TxnAnswer,
+    Written,
 )
+from backends.watch import Quota
 from cluster.listing import RECORDS_BYTES, KeyInfo, KeyPage, RecordInfo, RecordPage
+from limits import TTL_SECONDS_MAX
 from models import (
     Intent,
     Record,
@@ -50,6 +52,7 @@ from models import (
 from protocols.base import absent, check_condition
 
 T = TypeVar("T")
+LIVE = b"k/"  # after the prefix: where values are
 NO_REVISION = -1  # that no key has
 TOMBSTONES_SHARE = 10  # tombstones of a tenth of their time share a lease
 RECORDS_FIRST, RECORDS_MAX = 16, 64  # fetched at once: nobody knows how large they are
@@ -66,14 +69,16 @@ class Keys:
         self,
         endpoints: Endpoints,
         prefix: bytes,
+        quota: Quota,
         *,
         grace_seconds: float,
         seconds: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.live, self.dead = prefix + b"k/", prefix + b"d/"
+        self.live, self.dead = prefix + LIVE, prefix + b"d/"
         self._endpoints = endpoints
         self._leases = Leases(endpoints)
+        self._quota = quota
         self._grace = grace_seconds
         self._seconds = seconds
         self._monotonic = monotonic
@@ -104,8 +109,14 @@ class Keys:
         return Txn(success=tuple(Op(request_range=each) for each in ranges))
 
     def until(self, expires_at_ms: int) -> int:
-        """The time to live of what is to end then, in milliseconds, at least 1."""
-        return max(1, expires_at_ms - self._leases.now_ms)
+        """The time to live of what is to end then: milliseconds that etcd has a lease for.
+
+        VersionMismatch if it has ended already: it is not to be seen again.
+        """
+        left_ms = expires_at_ms - self._leases.now_ms
+        if left_ms <= 0:
+            raise VersionMismatch("its time to live is over", version=None)
+        return min(left_ms, int(TTL_SECONDS_MAX * 1000))
 
     def page(self, prefix: str, after: str, limit: int) -> KeyPage:
         """Keys in order: all of a page at one revision."""
@@ -145,23 +156,14 @@ class Keys:
         name = intent.key.encode()
         compare = self._first_guess(intent, name)
         look = self.look_for(intent.key, stale=False).success
-        remember = True
         while True:
-            try:
-                success, lease = self._operations(intent, name, remember=remember)
-                answer = self._send(compare, success, look)
-            except EtcdError as error:
-                if error.message == EtcdError.NO_LEASE:
-                    self._leases.forget(lease)
-                elif error.message == EtcdError.NO_SPACE and (
-                    intent.value is None and remember
-                ):
-                    remember = False  # a delete makes room, a tombstone takes some
-                else:
-                    raise _refused(error) from error
+            success, lease = self._operations(intent, name)
+            answer = self._send(compare, success, look)
+            if answer is None:
+                self._leases.forget(lease)
+            elif answer.succeeded:
+                return answer.header
             else:
-                if answer.succeeded:
-                    return answer.header
                 compare = self._next_guess(intent, name, answer)
             if self._monotonic() > ends_at:
                 raise Unavailable(
@@ -174,30 +176,38 @@ class Keys:
         compare: tuple[Compare, ...],
         success: tuple[Op, ...],
         look: tuple[Op, ...],
-    ) -> TxnAnswer:
+    ) -> TxnAnswer | None:
+        """What came of it; None: etcd does not know the lease, and did nothing."""
         change = self._endpoints.change
         put = success[0].request_put
-        if compare or put is None or len(success) > 1:
-            txn = Txn(compare, success, look)
-            return changing(lambda: change(TXN, txn, TxnAnswer))
-        done = changing(lambda: change(PUT, put, PutAnswer))
+        try:
+            if compare or put is None or len(success) > 1:
+                txn = Txn(compare, success, look)
+                return changing(lambda: change(TXN, txn, TxnAnswer), passing=True)
+            done = changing(lambda: change(PUT, put, Written), passing=True)
+        except EtcdError as error:
+            if error.message == EtcdError.NO_LEASE:
+                return None
+            if error.meaning is not Meaning.FULL:
+                raise refused(error) from error
+            self._quota.is_full = True  # the next one is told without being sent
+            raise Uncertain(
+                "etcd's quota is used up, and this request may have been the last that it "
+                "took: read before you try again"
+            ) from error
         return TxnAnswer(done.header, succeeded=True)
 
-    def _operations(
-        self, intent: Intent, name: bytes, *, remember: bool
-    ) -> tuple[tuple[Op, ...], int]:
-        """What changes the key, and the lease that is used."""
+    def _operations(self, intent: Intent, name: bytes) -> tuple[tuple[Op, ...], int]:
+        """What changes the key, and the lease that is used. StorageFull: no room is left."""
         live, dead = self.live + name, self.dead + name
         if intent.value is None:
-            lease = 0
+            lease = self._lease_of_tombstones()
             bury = Op(request_delete_range=DeleteRange(dead))
-            if remember and self._grace:
-                slot = max(1, int(self._grace / TOMBSTONES_SHARE))
-                lease = reading(
-                    lambda: self._leases.ending_in(self._grace, slot), Unavailable
-                )
+            if lease:
                 bury = Op(request_put=Put(dead, b"", lease))
             return (Op(request_delete_range=DeleteRange(live)), bury), lease
+        if self._quota.is_full:
+            raise refused(EtcdError(EtcdError.NO_SPACE))
         if intent.ttl_ms is None:
             return (Op(request_put=Put(live, intent.value)),), 0
         seconds = intent.ttl_ms / 1000
@@ -205,6 +215,18 @@ class Keys:
         # An old tombstone would be told of once the value has ended.
         forget = Op(request_delete_range=DeleteRange(dead))
         return (Op(request_put=Put(live, intent.value, lease)), forget), lease
+
+    def _lease_of_tombstones(self) -> int:
+        """0 where none is kept: a delete makes room, its tombstone would take some."""
+        if not self._grace or self._quota.is_full:
+            return 0
+        slot = max(1, int(self._grace / TOMBSTONES_SHARE))
+        try:
+            return reading(
+                lambda: self._leases.ending_in(self._grace, slot), Unavailable
+            )
+        except StorageFull:
+            return 0
 
     def _first_guess(self, intent: Intent, name: bytes) -> tuple[Compare, ...]:
         """What etcd is to compare, before anything is known of the key."""
@@ -250,13 +272,20 @@ class Keys:
         start, end = space, _successor(space)
         if after:
             start = max(start, self.live + after.encode() + b"\0")
-        if start >= end:
-            return (), False
-        asked = Range(start, end, limit=limit, keys_only=keys_only)
-        answer = reading(
+        while start < end:
+            asked = Range(start, end, limit=limit, keys_only=keys_only)
+            answer = self._range(asked)
+            # What others have put below the prefix may be no key of ours.
+            found = tuple(each for each in answer.kvs if _is_text(each.key))
+            if found or not answer.more:
+                return found, answer.more
+            start = answer.kvs[-1].key + b"\0"
+        return (), False
+
+    def _range(self, asked: Range) -> RangeAnswer:
+        return reading(
             lambda: self._endpoints.read(RANGE, asked, RangeAnswer), Unavailable
         )
-        return answer.kvs, answer.more
 
     def _record(self, found: KeyValue) -> RecordInfo:
         return RecordInfo(
@@ -282,13 +311,14 @@ def reading(ask: Callable[[], T], silence: type[StoreError] = Timeout) -> T:
     except NoAnswer as error:
         raise silence(f"etcd did not answer in time, try again ({error})") from error
     except EtcdError as error:
-        if error.message in (EtcdError.NO_LEASE, EtcdError.NO_SPACE):
-            raise
-        raise _refused(error) from error
+        raise refused(error) from error
 
 
-def changing(ask: Callable[[], T]) -> T:
-    """What is asked, where silence leaves it open whether it was done."""
+def changing(ask: Callable[[], T], *, passing: bool = False) -> T:
+    """What is asked, where silence leaves it open whether it was done.
+
+    `passing`: the caller makes something of what etcd refuses.
+    """
     try:
         return ask()
     except NobodyCan as error:
@@ -298,6 +328,10 @@ def changing(ask: Callable[[], T]) -> T:
             "etcd took the request and did not say what became of it: read before you "
             f"try again ({error})"
         ) from error
+    except EtcdError as error:
+        if passing:
+            raise
+        raise refused(error) from error
 
 
 def _nobody(error: NobodyCan) -> Unavailable:
@@ -306,7 +340,7 @@ def _nobody(error: NobodyCan) -> Unavailable:
     )
 
 
-def _refused(error: EtcdError) -> StoreError:
+def refused(error: EtcdError) -> StoreError:
     """What etcd will not do, in the words of the API."""
     if error.message == EtcdError.NO_SPACE:
         return StorageFull(
@@ -320,6 +354,14 @@ def _refused(error: EtcdError) -> StoreError:
             "max_value_bytes"
         )
     return Unavailable(f"etcd refuses: {error.message}; nothing was done")
+
+
+def _is_text(key: bytes) -> bool:
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _revision_of(version: str) -> int:

@@ -70,6 +70,7 @@ class Leases:
 
 
 def _steady_clock() -> Callable[[], float]:
-    """The wall clock as it was at the start, and monotonic since."""
-    began = time.time() - time.monotonic()
-    return lambda: began + time.monotonic()
+    """The wall clock as it was at the start, and steady since, also while asleep."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux has the first
+    began = time.time() - time.clock_gettime(clock)
+    return lambda: began + time.clock_gettime(clock)

@@ -35,6 +35,7 @@ from backends.local_state import (
     SavedMember,
     name_of,
 )
+from models import Unavailable
 from processes.keeper import Keeper
 from processes.server import Server
 from storage.folder import Folder
@@ -55,7 +56,7 @@ CLOSE_SECONDS_MAX = 2.0
 MEMBER_CLOSE_SECONDS_MAX = 1.0
 
 
-class WrongState(Exception):
+class WrongState(Unavailable):
     """A member is not in a state in which it can be told that; nothing was done."""
 
 
@@ -230,10 +231,13 @@ class LocalMembers:
             self._run(node_id, replace(cluster.member(node_id), state="running"), *more)
             return self._look(node_id)
 
-    def add(self) -> LocalMember:
-        """One more member, with an id that none ever had; it is not started."""
+    def add(self, least: int = 0) -> LocalMember:
+        """One more member, with an id that none ever had, at least so high.
+
+        It is not started.
+        """
         with self._open():
-            node_id = self._cluster.next_id
+            node_id = max(least, self._cluster.next_id)
             self._save(node_id, local_state.new_member(self._cluster.ports()))
             return self._look(node_id)
 

@@ -71,7 +71,7 @@ class Members:
     def voters(self) -> int:
         """How many decide; while nobody told that yet, how many were named."""
         known = len(self.watch.view.voters)
-        return known or len(self._endpoints.urls)
+        return known or self.watch.named
 
     # --- Nodes -----------------------------------------------------------------------
 
@@ -255,10 +255,10 @@ def _alarms(seen: Seen) -> list[str]:
 
 
 def _in_sync(view: View, seen: Seen) -> bool:
-    """True if it has applied all that any member knew to be committed."""
+    """True if it has applied all that was known to be committed a look before."""
     return (
         seen.status is not None
-        and seen.status.applied >= view.committed
+        and seen.status.applied >= view.settled
         and not seen.member.is_learner
     )
 

@@ -151,9 +151,15 @@ class RangeAnswer(Message, frozen=True):
 
 
 class PutAnswer(Message, frozen=True):
-    """A `Put` or another change was done."""
+    """A change was done."""
 
     header: Header = Header()
+
+
+class Written(Message, frozen=True):
+    """A `Put` was done. With its header, or it is not etcd that says so."""
+
+    header: Header
 
 
 class OpAnswer(Message, frozen=True):
@@ -163,9 +169,9 @@ class OpAnswer(Message, frozen=True):
 
 
 class TxnAnswer(Message, frozen=True):
-    """What came of a `Txn`."""
+    """What came of a `Txn`. With its header, or it is not etcd that says so."""
 
-    header: Header = Header()
+    header: Header
     succeeded: bool = False
     responses: tuple[OpAnswer, ...] = ()
 
@@ -194,9 +200,9 @@ class MemberList(Message, frozen=True):
 
 
 class Status(Message, frozen=True):
-    """What a member says of itself."""
+    """What a member says of itself. With its header, or it is not etcd that says so."""
 
-    header: Header = Header()
+    header: Header
     version: str = ""
     size: int = msgspec.field(default=0, name="dbSize")
     size_in_use: int = msgspec.field(default=0, name="dbSizeInUse")

@@ -62,9 +62,17 @@ def replaced(numbers: Numbers, member: int, node_id: NodeId) -> Numbers:
     return Numbers(known, max(numbers.next, node_id + 1), numbers.joining)
 
 
-def joining(numbers: Numbers, members: Sequence[str]) -> Numbers:
-    """With these learners, and no others, as those that are to become voters."""
-    return Numbers(numbers.members, numbers.next, tuple(members))
+def joining(numbers: Numbers, member: int) -> Numbers:
+    """With this learner among those that are to become voters."""
+    others = joined(numbers, member).joining
+    return msgspec.structs.replace(numbers, joining=(*others, name_of(member)))
+
+
+def joined(numbers: Numbers, member: int) -> Numbers:
+    """With this one no longer among them."""
+    name = name_of(member)
+    left = tuple(each for each in numbers.joining if each != name)
+    return msgspec.structs.replace(numbers, joining=left)
 
 
 class Roster:
@@ -117,12 +125,16 @@ class Roster:
         if not answer.kvs:
             self.numbers = Numbers()
             return 0
-        self.numbers = msgspec.json.decode(answer.kvs[0].value, type=Numbers)
+        try:
+            self.numbers = msgspec.json.decode(answer.kvs[0].value, type=Numbers)
+        except msgspec.DecodeError as error:
+            key = self._key.decode()
+            raise NobodyCan(f"no numbers of members are under {key} in etcd") from error
         return answer.kvs[0].mod_revision
 
 
 def _order(member: Member) -> tuple[list[tuple[int, str]], int]:
     """By name, numbers in it as numbers; a member that was never started comes last."""
     parts = re.findall(r"\d+|\D+", member.name or "\uffff")
-    words = [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+    words = [(int(p), "") if p.isdecimal() else (-1, p) for p in parts]
     return words, member.number

@@ -65,7 +65,9 @@ class View(msgspec.Struct, frozen=True):
     """All members, as they were at one moment."""
 
     seen: tuple[Seen, ...] = ()  # in the order of their numbers
-    at: float = float("-inf")  # monotonic
+    at: float = float("-inf")  # when the look began, monotonic
+    counted: bool = False
+    settled: int = 0  # entry of the log that was known to be committed one look before
 
     def of(self, node_id: NodeId) -> Seen | None:
         """The member with this number."""
@@ -98,6 +100,13 @@ class View(msgspec.Struct, frozen=True):
         return max((s.last.committed for s in self.seen if s.last), default=0)
 
 
+class Quota:
+    """Whether etcd's quota is used up, as far as anybody has told."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+
+
 class Watch:
     """Looks at every member, and puts the endpoints in order after what it sees.
 
@@ -112,9 +121,11 @@ class Watch:
         space: bytes,
         events: EventLog,
         base: Callable[[], Sequence[str]],
+        *,
         failed: Callable[[], Collection[NodeId]],
     ) -> None:
         self.view = View()
+        self.quota = Quota()
         self._endpoints = endpoints
         self._roster = roster
         self._count = Range(
@@ -128,19 +139,39 @@ class Watch:
         self._led_by = NO_LEADER
         self._members: tuple[Member, ...] = ()
         self._url_of: dict[int, str] = {}  # where each member answered last
+        self._cluster = 0  # its id, from the first that answered
+        self._strange: set[str] = set()  # URLs at which one of another has
+        self._ours: set[str] = set()  # URLs at which a member of it has answered
 
     def look(self, *, within: float = 0.0, count: bool = False) -> View:
         """All members as they are now, or were at most `within` seconds ago.
 
         `count` has their keys counted too. Never an error: who does not answer is silent.
         """
+        came = time.monotonic()
         with self._lock:
-            if time.monotonic() - self.view.at <= within:
+            # Or somebody else has looked while this one waited for the lock.
+            if self.view.at >= came - within and self.view.counted >= count:
                 return self.view
-            before, self.view = self.view, self._look(count=count)
+            before, now = self.view, self._look(count=count)
+            self.view = now
+            self.quota.is_full = any(each.is_full for each in now.seen)
             self._arrange()
-        self._tell(before, self.view)
-        return self.view
+        self._tell(before, now)
+        return now
+
+    def begin_anew(self) -> None:
+        """Forget which cluster it was: whoever answers next is of the one that matters."""
+        with self._lock:
+            self.view, self._members, self._led_by = View(), (), NO_LEADER
+            self._cluster, self._url_of = 0, {}
+            self._ours.clear()
+            self._strange.clear()
+
+    @property
+    def named(self) -> int:
+        """How many members it was told to ask."""
+        return len(self._base())
 
     def close(self) -> None:
         """Ask nobody any more."""
@@ -163,9 +194,11 @@ class Watch:
         return dict(zip(wanted, self._pool.map(ask, wanted), strict=True))
 
     def _look(self, *, count: bool) -> View:
+        began, settled = time.monotonic(), self.view.committed
         base = list(self._base())
         answers = self.each(base, STATUS, Empty(), Status)
-        by_member = _by_member(answers)
+        by_member = self._by_member(answers)
+        self._leave([url for url in base if url not in self._ours], answers)
         if by_member:
             # The leader knows best: another one may not have heard of a change yet.
             knowing = sorted(
@@ -182,7 +215,7 @@ class Watch:
         if others:
             more = self.each(others, STATUS, Empty(), Status)
             answers |= more
-            by_member |= _by_member(more)
+            by_member |= self._by_member(more)
         self._url_of |= {member: url for member, (url, _) in by_member.items()}
         numbers = self._roster.of(self._members)
         old = {each.member.number: each for each in self.view.seen}
@@ -195,7 +228,33 @@ class Watch:
         if count:
             seen = self._counted(seen)
         seen.sort(key=lambda each: each.node_id)
-        return View(tuple(seen), time.monotonic())
+        return View(tuple(seen), began, count, settled)
+
+    def _leave(
+        self, urls: Sequence[str], answers: Mapping[str, Message | Exception]
+    ) -> None:
+        """Have these asked for nothing, not even for the numbers of the members."""
+        troubles = (answers[url] for url in urls if isinstance(answers[url], Exception))
+        self._endpoints.leave(urls, str(next(troubles, "")))
+
+    def _by_member(
+        self, answers: Mapping[str, Message | Exception]
+    ) -> dict[int, tuple[str, Status]]:
+        """What members of this cluster said, and where; others are none of ours."""
+        found = {}
+        for url, answer in answers.items():
+            if not isinstance(answer, Status):
+                continue
+            self._cluster = self._cluster or answer.header.cluster_id
+            if answer.header.cluster_id == self._cluster:
+                self._ours.add(url)
+                found[answer.header.member_id] = url, answer
+            elif url in self._ours or url not in self._strange:
+                self._ours.discard(url)
+                self._strange.add(url)
+                detail = f"{url} is a member of another cluster: it is not asked"
+                self._events.record("wrong_cluster", detail)
+        return found
 
     def _list(self, urls: Sequence[str]) -> tuple[Member, ...]:
         """The members, as the first of these that answers knows them."""
@@ -271,7 +330,8 @@ class Watch:
                 return 0
             return 1 if each.is_led and not each.member.is_learner else 2
 
-        base = self._base()
+        # Only whom one knows to be of this cluster: another one has other data.
+        base = [url for url in self._base() if url in self._ours]
         silent = [url for url in base if url in told and told[url].status is None]
         leader = self.view.leader
         if leader is not None:
@@ -302,13 +362,3 @@ class Watch:
         elif was_leader is None or was_leader.node_id != leader.node_id:
             detail = f"node {leader.node_id} leads, in term {leader.status.term}"
             self._events.record("leader_elected", detail, leader.node_id)
-
-
-def _by_member(
-    answers: Mapping[str, Message | Exception],
-) -> dict[int, tuple[str, Status]]:
-    return {
-        answer.header.member_id: (url, answer)
-        for url, answer in answers.items()
-        if isinstance(answer, Status)
-    }

@@ -36,6 +36,8 @@ CLIENT = {
     "where": Entry("console.placement:where", "which nodes hold a key, and why those"),
     "fail": Entry("console.nodes:fail", "take a node down"),
     "recover": Entry("console.nodes:recover", "bring a node back"),
+    "add-node": Entry("console.nodes:add_node", "add a node, where the engine can"),
+    "remove-node": Entry("console.nodes:remove_node", "take a node out for good"),
     "events": Entry("console.around:events", "what happened to the cluster"),
     "config": Entry("console.around:config", "the settings in force"),
     "backup": Entry("console.backup:backup", "write every key to a file, while serving"),

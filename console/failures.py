@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from client import (
+    Conflict,
     InvalidRequest,
     KeyNotFound,
     NoConnection,
@@ -22,6 +23,7 @@ STATUS: dict[type[StoreError], Exit] = {
     KeyNotFound: Exit.NO,
     InvalidRequest: Exit.WRONG,
     NodeNotFound: Exit.WRONG,
+    Conflict: Exit.WRONG,
     VersionMismatch: Exit.CONDITION,
     NotAllowed: Exit.NOT_ALLOWED,
 }
@@ -84,6 +86,8 @@ def _advice(error: StoreError) -> str:
         return " (give another with --token or KV_TOKEN)"
     if error.code == "uncertain":
         return ": it may have happened, so look first"
+    if "accept_loss" in error.detail:
+        return " (here: recover NODE --accept-loss)"
     if isinstance(error, Unavailable):
         return ": nothing was done, try again"
     return ""

@@ -1,4 +1,4 @@
-"""Nodes, down and up again: `fail`, `recover`."""
+"""Nodes, down and up again, and more or fewer: `fail`, `recover`, `add-node`, `remove-node`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import click
 from console.command import ClientCommand, WholeNumber
 from console.exits import Exit
 from console.session import Session, parsed
-from console.suggestions import suggest_nodes
+from console.suggestions import suggest_modes, suggest_nodes
 from console.words import nodes_text, size_text
 
 NODE = click.argument("node", type=WholeNumber(min=0), shell_complete=suggest_nodes)
-MODES = ("stop", "wipe")
+# What a failure does to a node, in the modes that are known here; a store may have others.
+STORAGE = {
+    "stop": "its storage stays",
+    "wipe": "its storage is lost",
+    "pause": "its process stands still",
+}
 FAIL = """
 $ python run.py fail 0
 node 0: down; its storage stays
@@ -29,27 +34,32 @@ greeting: written on node 2, version 01a203f300fc00000000; node 0 missed it and 
 $ python run.py recover 0
 node 0: up; copied 1 key (17 B), removed 0, in 0.002 s
 """
+ADD = """
+$ python run.py add-node
+node 3: up, a follower at http://127.0.0.1:31871
+"""
+REMOVE = """
+$ python run.py remove-node 2
+node 2: removed
+"""
 
 
 @click.command("fail", cls=ClientCommand, example=FAIL)
 @NODE
 @click.option(
     "--mode",
-    metavar="|".join(MODES),
-    default=MODES[0],
-    shell_complete=lambda ctx, param, incomplete: [
-        mode for mode in MODES if mode.startswith(incomplete)
-    ],
-    help="Its storage stays (stop), or is lost (wipe).  [stop]",
+    metavar="MODE",
+    shell_complete=suggest_modes,
+    help="Its storage stays (stop) or is lost (wipe); or another mode that the store "
+    "offers, such as pause.  [stop]",
 )
 @click.pass_obj
-def fail(session: Session, node: int, mode: str) -> None:
+def fail(session: Session, node: int, mode: str | None) -> None:
     """Take a node down."""
-    answer = session.ask("POST", f"/fail/{node}", {"mode": mode})
-    storage = {"stop": "its storage stays", "wipe": "its storage is lost"}.get(
-        mode, mode
-    )
-    session.show(answer, f"node {node}: {parsed(answer)['status']}; {storage}")
+    body = {} if mode is None else {"mode": mode}
+    answer = session.ask("POST", f"/fail/{node}", body)
+    how = STORAGE.get(mode or "stop", mode)
+    session.show(answer, f"node {node}: {parsed(answer)['status']}; {how}")
 
 
 @click.command("recover", cls=ClientCommand, example=RECOVER)
@@ -72,15 +82,61 @@ def recover(session: Session, node: int, accept_loss: bool) -> Exit:
     return Exit.DONE if found["status"] == "up" else Exit.NO
 
 
+@click.command("add-node", cls=ClientCommand, example=ADD)
+@click.option(
+    "--peer-url",
+    metavar="URL",
+    help="Where its peers will reach it, if the store does not start it itself.",
+)
+@click.pass_obj
+def add_node(session: Session, peer_url: str | None) -> None:
+    """Add a node, and wait until it holds what it should.
+
+    Not every engine can: the one that is built in is given more with `serve --nodes`.
+    A node that the store does not start is told how to be started.
+    """
+    answer = session.ask("POST", "/nodes", {"url": peer_url})
+    node = parsed(answer)
+    session.show(answer, f"node {node['node_id']}: {_added(node)}")
+
+
+@click.command("remove-node", cls=ClientCommand, example=REMOVE)
+@NODE
+@click.pass_obj
+def remove_node(session: Session, node: int) -> None:
+    """Take a node out for good; every key stays.
+
+    It is refused where too few nodes would stay.
+    """
+    answer = session.ask("DELETE", f"/nodes/{node}")
+    session.show(answer, f"node {parsed(answer)['node_id']}: removed")
+
+
+def _added(node: Mapping[str, Any]) -> str:
+    text, raft = str(node["status"]), node.get("raft")
+    if raft is not None:
+        text += f", a {raft['role']} at {' and '.join(raft['urls']) or 'no URL yet'}"
+    return f"{text}; {node['problem']}" if node.get("problem") else text
+
+
 def _recovered(node: Mapping[str, Any]) -> str:
     text, waits = str(node["status"]), node["waiting_for"]
-    if waits:
+    if waits and "raft" in node:
+        text += f", waits until a majority is up ({nodes_text(waits)} down)"
+    elif waits:
         text += f", waits for {nodes_text(waits)}, which alone has what it lacks"
     took = node.get("recovery")
-    if took is None:
-        return text
-    keys = "1 key" if took["copied"] == 1 else f"{took['copied']:,} keys"
-    return (
-        f"{text}; copied {keys} ({size_text(took['bytes'])}), "
-        f"removed {took['removed']:,}, in {took['seconds']:.3f} s"
-    )
+    if took is None or (took["removed"] is None and node["status"] != "up"):
+        return text  # what was not measured on the way is not known yet
+    return f"{text}; {_took(took)}"
+
+
+def _took(recovery: Mapping[str, Any]) -> str:
+    """What bringing a node back took, as far as the engine measures it."""
+    seconds = f"in {recovery['seconds']:.3f} s"
+    copied, size, removed = (recovery[name] for name in ("copied", "bytes", "removed"))
+    if size is None or removed is None:
+        changes = "1 change" if copied == 1 else f"{copied:,} changes"
+        return f"caught up with {changes}, {seconds}"
+    keys = "1 key" if copied == 1 else f"{copied:,} keys"
+    return f"copied {keys} ({size_text(size)}), removed {removed:,}, {seconds}"

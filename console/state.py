@@ -28,7 +28,8 @@ def judged(
         for node in shard["replicas"]:
             shares[node] += shard["share"]
     nodes = [{**node, "share": shares[node["node_id"]]} for node in cluster["nodes"]]
-    unserved = not_served(shards)
+    by_majority = cluster.get("protocol") == "raft"
+    unserved = not_served(shards, by_majority=by_majority)
     problems = [*unserved, *(text for node in nodes for text in _problems(node))]
     return {
         "well": not problems,
@@ -40,8 +41,12 @@ def judged(
     }
 
 
-def not_served(shards: Sequence[Mapping[str, Any]]) -> list[str]:
+def not_served(
+    shards: Sequence[Mapping[str, Any]], *, by_majority: bool = False
+) -> list[str]:
     """Which part of the key space cannot be served and why, a sentence for each reason."""
+    if by_majority:
+        return [_no_leader(shard) for shard in shards if not shard["writable"]]
     lost = [shard for shard in shards if shard["lost"]]
     silent = [shard for shard in shards if not shard["readable"] and not shard["lost"]]
     half = [shard for shard in shards if shard["readable"] and not shard["writable"]]
@@ -66,14 +71,26 @@ def not_served(shards: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
+def _no_leader(shard: Mapping[str, Any]) -> str:
+    count, live = len(shard["replicas"]), len(shard["live"])
+    verb = "answers" if live == 1 else "answer"
+    found = f"no leader: {live} of {count} members {verb}"
+    if live > count // 2:
+        return f"{found}, which is enough to elect one in a moment"
+    silent = [node for node in shard["replicas"] if node not in shard["live"]]
+    return f"{found}, and {count // 2 + 1} have to: recover {nodes_text(silent)}"
+
+
 def _problems(node: Mapping[str, Any]) -> list[str]:
     name, found = f"node {node['node_id']}", []
     if node["status"] != "up":
         waits = node["waiting_for"]
         why = f", waits for {nodes_text(waits)}" if waits else ""
         found.append(f"{name} is {node['status']}{why}")
-    if node["stale_keys"]:
+    if node["stale_keys"] and "raft" not in node:
         found.append(f"{name} lacks {node['stale_keys']:,} keys")
+    elif node["stale_keys"] and node["status"] != "up":  # one that is up gets them now
+        found.append(f"{name} is {node['stale_keys']:,} changes behind")
     if node.get("problem"):
         found.append(f"{name}: {node['problem']}")
     return found

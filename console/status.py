@@ -13,7 +13,7 @@ from console.exits import Exit
 from console.session import Session
 from console.state import fetch
 from console.tables import table, text_of
-from console.words import share_text, size_text
+from console.words import count_text, share_text, size_text
 
 STATUS = """
 $ python run.py status
@@ -23,16 +23,8 @@ node  status  keys  load  share  stale  waits for  problem
 1     up         0   0 B  65.2%      0  -          -
 2     up         0   0 B  65.6%      0  -          -
 """
-COLUMNS = (
-    "node",
-    "status",
-    ">keys",
-    ">load",
-    ">share",
-    ">stale",
-    "waits for",
-    "problem",
-)
+COLUMNS = (">keys", ">load", ">share", ">stale", "waits for", "problem")
+RAFT_COLUMNS = ("role", ">term", ">revision")
 
 
 @click.command("status", cls=ClientCommand, example=STATUS)
@@ -41,8 +33,9 @@ def status(session: Session) -> Exit:
     """Show the cluster, node by node.
 
     A node's share is the part of the key space that it holds a replica of; stale is how
-    many keys it lacks, or has an older version of. Exit status 1 unless all is well: every
-    node up, none stale, every key readable and writable.
+    many keys it lacks, or has an older version of. A member of a Raft cluster has a role, a
+    term and a revision too, and stale is how many changes it is behind. Exit status 1
+    unless all is well: every node up, none stale, every key readable and writable.
     """
     state = fetch(session)
     session.show(state, text_of(headline(state), node_table(state["nodes"])))
@@ -64,18 +57,28 @@ def headline(state: Mapping[str, Any]) -> str:
 
 
 def node_table(nodes: Sequence[Mapping[str, Any]]) -> Table:
-    """A line for each node."""
-    return table(COLUMNS, [_row(node) for node in nodes])
+    """A line for each node; with its part in Raft where some have one."""
+    is_raft = any("raft" in node for node in nodes)
+    columns = ("node", "status", *(RAFT_COLUMNS if is_raft else ()), *COLUMNS)
+    return table(columns, [_row(node, is_raft=is_raft) for node in nodes])
 
 
-def _row(node: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(node: Mapping[str, Any], *, is_raft: bool) -> tuple[str, ...]:
     return (
         str(node["node_id"]),
         node["status"],
-        f"{node['keys']:,}",
+        *(_part(node.get("raft")) if is_raft else ()),
+        count_text(node["keys"]),
         size_text(node["bytes"]),
         share_text(node["share"]),
-        f"{node['stale_keys']:,}",
+        count_text(node["stale_keys"]),
         ", ".join(map(str, node["waiting_for"])) or "-",
         node.get("problem") or "-",
     )
+
+
+def _part(raft: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    """The part of a node in its Raft cluster, or dashes where it never told of it."""
+    if raft is None:
+        return "-", "-", "-"
+    return raft["role"], str(raft["term"]), f"{raft['revision']:,}"

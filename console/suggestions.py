@@ -1,4 +1,4 @@
-"""What completion takes from a running store: its keys and its nodes, if it is quick."""
+"""What completion takes from a running store, if it is quick: keys, nodes, modes."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ def suggest_nodes(
     def fetch(store: Client) -> list[str]:
         ids = (str(node.node_id) for node in store.nodes())
         return [each for each in ids if each.startswith(incomplete)]
+
+    return _ask(ctx, fetch)
+
+
+def suggest_modes(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Ways in which the store lets a node fail."""
+
+    def fetch(store: Client) -> list[str]:
+        schemas = parsed(store.call("GET", "/openapi.json"))["components"]["schemas"]
+        modes: list[str] = schemas["FailBody"]["properties"]["mode"].get("enum", [])
+        return [mode for mode in modes if mode.startswith(incomplete)]
 
     return _ask(ctx, fetch)
 

@@ -15,6 +15,8 @@ COLOURS = {
     "down": "bold red",
     "recovering": "yellow",
     "ready": "green",
+    "leader": "bold",
+    "learner": "yellow",
     "newest": "green",
     "older": "yellow",
     "absent": "yellow",

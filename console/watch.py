@@ -173,4 +173,5 @@ def _ms(value: float | None) -> str:
 
 
 def _is_well(node: Mapping[str, Any]) -> bool:
-    return node["status"] == "up" and not node["stale_keys"] and not node.get("problem")
+    is_whole = not node["stale_keys"] or "raft" in node
+    return bool(node["status"] == "up" and is_whole and not node.get("problem"))

@@ -20,8 +20,15 @@ def share_text(share: float) -> str:
     return f"{share:.1%}" if share >= 0.001 or not share else "<0.1%"
 
 
-def size_text(count: int) -> str:
-    """Bytes for a person."""
+def count_text(count: int | None) -> str:
+    """A number for a person; a dash where it is not known."""
+    return "-" if count is None else f"{count:,}"
+
+
+def size_text(count: int | None) -> str:
+    """Bytes for a person; a dash where they are not known."""
+    if count is None:
+        return "-"
     size, unit = float(count), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if size < 1024:

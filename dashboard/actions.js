@@ -1,11 +1,12 @@
 // What can be done to a node, for the panel and for the table: failing it in one of the
-// ways that the store offers, and bringing it back. A new kind of action belongs here.
+// ways that the store offers, bringing it back, taking it out. A new kind of action belongs
+// here.
 
 import { ask, PATIENT_MS } from "./api.js";
 import { el, setAttribute, setText, show } from "./dom.js";
-import { lossWarning, wipeWarning } from "./loss.js";
+import { lossWarning, removeWarning, wipeWarning } from "./loss.js";
 import { hurry } from "./poll.js";
-import { mayChange, nodeOf, select, state, wasWiped } from "./state.js";
+import { mayChange, nodeOf, select, state, tell, wasWiped } from "./state.js";
 
 const ASK_AGAIN_MS = 12_000; // within which a second press means it
 const DOUBLE_CLICK_MS = 600; // a second press sooner than this was none
@@ -14,18 +15,25 @@ const DOUBLE_CLICK_MS = 600; // a second press sooner than this was none
  * @typedef {{id: string, label: string, kind: string,
  *   warning: ?(id: number) => Promise<string>,
  *   fits: (node: import("./state.js").NodeInfo) => boolean,
- *   path: string, body: Object}} Action
- *   warning: what would be lost, in words, where something would be; then it is done only
- *   when the button is pressed a second time
+ *   path: string, body: ?Object}} Action
+ *   path: of its route; body: null for a DELETE; warning: what would be lost, in words, where
+ *   something would be: then it is done only when the button is pressed a second time
  */
 
-const LABELS = { stop: "Fail", wipe: "Wipe" };
+/** What each mode is called, and what has happened to node N then. */
+const MODES = {
+  stop: ["Fail", (id) => `Node ${id} is down. Its storage stays.`],
+  wipe: ["Wipe", (id) => `Node ${id} is down and its storage is gone.`],
+  pause: ["Pause", (id) => `Node ${id} stands still: it keeps its connections and its storage, ` +
+    "and answers nothing."],
+};
 
 /** The actions that the store offers, in the order in which they are shown. */
 export function actions() {
+  if (!state.modes.length) return []; // whoever runs the nodes can fail them and bring them back
   const failures = state.modes.map((mode) => ({
     id: mode,
-    label: LABELS[mode] ?? `Fail: ${mode}`,
+    label: MODES[mode]?.[0] ?? `Fail: ${mode}`,
     kind: "harm",
     warning: mode === "wipe" ? wipeWarning : null,
     fits: (node) => mode === "wipe" || node.status !== "down",
@@ -44,7 +52,16 @@ export const ACCEPT_LOSS = {
   fits: () => true, path: "recover", body: { accept_loss: true },
 };
 
+export const REMOVE = {
+  id: "remove", label: "Remove", kind: "plain", warning: removeWarning,
+  fits: () => state.nodes.length > 1, path: "nodes", body: null,
+};
+
 const busy = new Set(); // "path id" of what is on its way
+
+/** Whether this page has asked for that and waits for the answer. */
+export const isUnderWay = (path, id) => busy.has(`${path} ${id}`);
+
 let warned = { button: null, at: 0 };
 let tellUser = () => {};
 
@@ -75,7 +92,7 @@ export function updateButton(button, action, node) {
     ? `${label}: node ${node.node_id}`
     : label.replace(/^\w+/, `$& node ${node.node_id}`));
   setAttribute(button, "data-warned", isWarned ? "yes" : null);
-  const isBusy = busy.has(`${action.path} ${node.node_id}`);
+  const isBusy = isUnderWay(action.path, node.node_id);
   const can = mayChange() && action.fits(node) && !isBusy;
   setAttribute(button, "aria-disabled", can ? null : "true");
   setAttribute(button, "aria-busy", isBusy ? "true" : null);
@@ -90,13 +107,17 @@ async function press(button, action, id) {
   const isRebuild = wasWiped(id); // before the recovery, which is an event too
   busy.add(name);
   refresh();
-  const body = JSON.stringify(action.body);
-  const answer = await ask("POST", `/${action.path}/${id}`, { body, patience: PATIENT_MS });
+  const answer = await ask(action.body ? "POST" : "DELETE", `/${action.path}/${id}`, {
+    body: action.body ? JSON.stringify(action.body) : undefined, patience: PATIENT_MS,
+  });
   busy.delete(name);
   if (action.path === "fail") state.recoveries.delete(id);
-  const { recovery } = answer.data ?? {};
-  if (recovery) state.recoveries.set(id, { ...recovery, isRebuild });
-  refresh();
+  if (answer.status === 200) state.isLossOffered = false;
+  else if (answer.data?.detail?.includes("accept_loss")) state.isLossOffered = true;
+  const { recovery, status } = answer.data ?? {};
+  const isWhole = status === "up" || recovery?.removed != null; // else it is not over yet
+  if (recovery && isWhole) state.recoveries.set(id, { ...recovery, isRebuild });
+  tell("nodes"); // what the answer says of one is known now
   tellUser(answer.status === 200 ? "ok" : "bad", outcome(action, id, answer));
   hurry();
 }
@@ -140,10 +161,10 @@ function outcome(action, id, answer) {
   }
   const { status, waiting_for: waiting } = answer.data;
   if (action.path === "fail") {
-    return action.id === "wipe"
-      ? `Node ${id} is down and its storage is gone.`
-      : `Node ${id} is down. Its storage stays.`;
+    const said = MODES[action.id]?.[1] ?? (() => `Node ${id} is down (${action.id}).`);
+    return said(id);
   }
+  if (action === REMOVE) return `Node ${id} was removed.`;
   if (status === "up") return `Node ${id} is up: it lacks nothing.`;
   return waiting.length
     ? `Node ${id} is back, and waits for others before it can serve.`

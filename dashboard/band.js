@@ -3,7 +3,8 @@
 // each small piece lacks a copy (hatched) and how much cannot be read (full).
 
 import { colour, nodeColour } from "./colours.js";
-import { nodeOf, state } from "./state.js";
+import { protocol } from "./protocols.js";
+import { state } from "./state.js";
 
 const TURN = 2 * Math.PI;
 const TOP = -Math.PI / 2; // token 0 is at the top, tokens grow clockwise
@@ -24,8 +25,7 @@ export const angleAt = (part) => TOP + part * TURN;
  */
 export function healthOf(shard) {
   if (!shard.readable) return "out";
-  const serving = shard.in_sync.filter((id) => shard.live.includes(id));
-  return serving.length < shard.replicas.length ? "thin" : "ok";
+  return protocol().isThin(shard) ? "thin" : "ok";
 }
 
 /**
@@ -122,27 +122,4 @@ function drawPart(pen, shape, [from, to], height, fill) {
   pen.strokeStyle = fill;
   pen.lineWidth = height;
   arc(pen, shape, shape.inner - 2 - height / 2, from, to);
-}
-
-/** The part of the key space (0 to 1) of which a node is a replica; null: not known. */
-export function shareOf(id) {
-  if (!state.shards) return null;
-  return sumShares((shard) => shard.replicas.includes(id));
-}
-
-/** The part of the key space in the shards for which `test` holds. */
-export function sumShares(test) {
-  return (state.shards?.shards ?? []).reduce(
-    (sum, shard) => sum + (test(shard) ? shard.share : 0), 0);
-}
-
-/** The part of the key space that only this node holds in sync: lost if it is wiped. */
-export function loneShareOf(id) {
-  return sumShares((shard) => shard.in_sync.length === 1 && shard.in_sync[0] === id);
-}
-
-/** Whether some shard of this node lost every in-sync copy. */
-export function hasLost(id) {
-  const shards = state.shards?.shards ?? [];
-  return nodeOf(id) !== undefined && shards.some((one) => one.lost && one.replicas.includes(id));
 }

@@ -5,6 +5,7 @@
 import { colour } from "./colours.js";
 import { byId, el, number, setText, show } from "./dom.js";
 import { between, readCounters } from "./metrics.js";
+import { protocol } from "./protocols.js";
 import { on, state } from "./state.js";
 
 const KEPT_SECONDS = 310;
@@ -26,7 +27,7 @@ const CHARTS = [
     ["median", "median", "--chart-1", []],
     ["99th percentile", "high", "--chart-2", [7, 4]],
   ], millis, " ms"],
-  ["chart-stale", [["stale keys", "stale", "--warn", []]], (value) => number(value), ""],
+  ["chart-stale", [["all nodes", "stale", "--warn", []]], (value) => number(value), ""],
 ];
 
 /** @type {Object<string, ?number>[]} */
@@ -39,6 +40,7 @@ let last = null;
 /** Begins to draw. */
 export function startCharts() {
   on("nodes", noteOutages);
+  on("config", drawTitle);
   makePlots();
   byId("chart-span").addEventListener("change", redraw);
   document.documentElement.addEventListener("themechange", () => {
@@ -72,6 +74,11 @@ function noteOutages() {
     }
   }
   while (past.length && past[0].to < now - KEPT_SECONDS) past.shift();
+}
+
+/** What nodes lack has a name of its own with each protocol. */
+function drawTitle() {
+  setText(byId("chart-stale-title"), protocol().lag.title);
 }
 
 function columns(series) {

@@ -80,16 +80,17 @@ export function syncList(parent, items, keyOf, make, update) {
 
 const NUMBERS = new Intl.NumberFormat("en");
 
-/** 12345 as "12,345". */
-export const number = (value) => NUMBERS.format(value);
+/** 12345 as "12,345"; a dash for what is not known. */
+export const number = (value) => (value == null ? "–" : NUMBERS.format(value));
 
 /** "1 key", "2 keys". */
 export function plural(count, one, many = `${one}s`) {
   return `${number(count)} ${count === 1 ? one : many}`;
 }
 
-/** Bytes in the largest unit that fits. */
+/** Bytes in the largest unit that fits; a dash for what is not known. */
 export function bytes(count) {
+  if (count == null) return "–";
   if (count < 1000) return plural(count, "byte");
   const units = ["kB", "MB", "GB", "TB"];
   let value = count / 1000;

@@ -9,11 +9,19 @@ const KINDS = {
   storage_failed: ["✕", "bad"],
   data_lost: ["!", "bad"],
   damage_found: ["!", "bad"],
+  leader_lost: ["!", "bad"],
+  wrong_cluster: ["!", "bad"],
+  member_died: ["✕", "bad"],
+  member_silent: ["✕", "bad"],
   loss_accepted: ["!", "warn"],
   waiting: ["…", "warn"],
   recovery_began: ["◐", "warn"],
   storage_replaced: ["◐", "warn"],
+  node_removed: ["−", "warn"],
   node_recovered: ["●", "ok"],
+  node_added: ["+", "ok"],
+  member_back: ["●", "ok"],
+  leader_elected: ["★", "ok"],
 };
 
 /** Begins to show events. */

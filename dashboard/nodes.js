@@ -2,24 +2,26 @@
 // last recovery copied, and the buttons.
 
 import {
-  ACCEPT_LOSS, actionButton, actions, forgetWarning, showWhyNot, updateButton, whenChanged,
-  whenDone,
+  ACCEPT_LOSS, actionButton, actions, forgetWarning, REMOVE, showWhyNot, updateButton,
+  whenChanged, whenDone,
 } from "./actions.js";
-import { hasLost, shareOf } from "./band.js";
 import {
-  byId, bytes, duration, el, nodeNames, number, percent, plural, sentence, setAttribute,
-  setText, show, syncList,
+  byId, bytes, el, number, percent, sentence, setAttribute, setText, show, syncList,
 } from "./dom.js";
+import { protocol } from "./protocols.js";
 import { SIGNS } from "./ring.js";
+import { hasLost, shareOf } from "./shares.js";
 import { copies, nodeOf, on, select, state, wasWiped } from "./state.js";
 
 const panel = byId("node-panel");
 const message = byId("node-message");
 const facts = byId("node-facts");
 const table = byId("node-table");
+const WIDE = ["Last recovery", "Clients reach it at"]; // facts that are sentences, or long
 const peaks = new Map(); // node -> the most stale keys since it last had none
 let panelButtons = [];
 let lossButton = null;
+let removeButton = null;
 
 /** Begins to show nodes. */
 export function startNodes() {
@@ -29,7 +31,7 @@ export function startNodes() {
   on("nodes shards events link access", draw);
   on("selected", () => {
     forgetWarning();
-    say("", "");
+    if (state.isChosen) say("", ""); // else the node that it was said of is gone
     draw();
   });
   byId("node-list").addEventListener("toggle", drawTable);
@@ -46,7 +48,11 @@ function makeButtons() {
   const idOf = () => state.selected;
   panelButtons = actions().map((action) => [actionButton(action, idOf), action]);
   lossButton = actionButton(ACCEPT_LOSS, idOf);
-  byId("node-actions").replaceChildren(...panelButtons.map(([button]) => button), lossButton);
+  removeButton = actionButton(REMOVE, idOf);
+  byId("node-actions").replaceChildren(
+    ...panelButtons.map(([button]) => button), lossButton, removeButton);
+  show(byId("node-elsewhere"), !panelButtons.length);
+  show(byId("node-head-acts"), panelButtons.length > 0);
   table.replaceChildren();
   draw();
 }
@@ -60,9 +66,10 @@ function draw() {
   const badge = byId("node-status");
   setText(badge, `${SIGNS[node.status] ?? "?"} ${node.status}`);
   setAttribute(badge, "data-status", node.status);
-  setText(byId("node-words"), words(node));
+  setText(byId("node-role"), roleOf(node));
+  setText(byId("node-words"), protocol().stateOf(node));
   syncList(facts, factsOf(node), (fact) => fact[0], makeFact, updateFact);
-  const count = copies();
+  const count = hasShares() ? copies() : 1;
   setText(byId("node-shares"), count > 1
     ? `Each key is on ${number(count)} nodes, so the nodes’ shares add up to ` +
       `${number(count * 100)} %.`
@@ -81,47 +88,25 @@ function trackPeaks() {
   }
 }
 
-/** The state of a node in one or two sentences. */
-function words(node) {
-  const waiting = node.waiting_for;
-  if (hasLost(node.node_id)) {
-    return "Every in-sync copy of some of its keys lost its storage. Those keys answer 503 " +
-      "until a node is recovered with the loss accepted: its copy is then the truth.";
-  }
-  if (waiting.length) {
-    const verbs = waiting.length > 1 ? ["are", "hold"] : ["is", "holds"];
-    return `It waits for ${nodeNames(waiting)}, which ${verbs[0]} down and alone ${verbs[1]} ` +
-      "what it lacks.";
-  }
-  const isGone = wasWiped(node.node_id);
-  if (node.status === "down" && isGone) {
-    const count = node.stale_keys ? plural(node.stale_keys, "key") : "nothing";
-    return `It is down and its storage is gone: ${count} to rebuild.`;
-  }
-  if (node.status === "down") {
-    return node.stale_keys
-      ? `It is down and has missed ${plural(node.stale_keys, "change")} so far.`
-      : "It is down. It has missed nothing so far.";
-  }
-  if (node.status === "recovering") {
-    return "It is back and takes live writes, but is not read until it " +
-      `${isGone ? "is rebuilt" : "has copied what it missed"}.`;
-  }
-  return "It serves every key of its own.";
+/** Its part in a Raft cluster, if it has told of one. */
+function roleOf({ raft }) {
+  if (!raft || raft.role === "unknown") return "";
+  return `${raft.role === "leader" ? "★ " : ""}${raft.role}, term ${number(raft.term)}`;
 }
 
 function factsOf(node) {
-  const share = shareOf(node.node_id);
+  const share = hasShares() ? shareOf(node.node_id) : null;
   const found = [
     ["Keys", number(node.keys)],
-    ["Stale keys", number(node.stale_keys)],
+    [protocol().lag.title, number(node.stale_keys)],
     ["Size", bytes(node.bytes)],
+    ...protocol().facts(node),
   ];
   if (share !== null) found.push(["Share of the key space", percent(share)]);
   if (node.zone) found.push(["Zone", node.zone]);
   const recovery = node.recovery ?? state.recoveries.get(node.node_id);
   const isRebuild = recovery?.isRebuild ?? wasWiped(node.node_id);
-  if (recovery) found.push(["Last recovery", recoveryWords(recovery, isRebuild)]);
+  if (recovery) found.push(["Last recovery", protocol().recovery(recovery, isRebuild)]);
   else found.push(...eventOf(node.node_id));
   return found;
 }
@@ -135,18 +120,6 @@ function eventOf(id) {
   return [["Last recovery", words]];
 }
 
-/** What a recovery copied, in words. */
-export function recoveryWords({ copied, removed, bytes: size, seconds }, isRebuild) {
-  if (!copied && !removed) {
-    const found = isRebuild ? "there was nothing to copy" : "it had missed nothing";
-    return `compared in ${duration(seconds)}: ${found}`;
-  }
-  const deletes = removed === 1 ? "a delete" : "deletes";
-  const gone = removed ? `, ${number(removed)} of them ${deletes}` : "";
-  const what = `copied ${plural(copied, "record")}${gone}, ${bytes(size)}, in ${duration(seconds)}`;
-  return isRebuild ? `rebuilt: ${what}, everything it should hold` : `${what}: only what it missed`;
-}
-
 function makeFact() {
   return el("div", {}, el("dt"), el("dd"));
 }
@@ -154,7 +127,7 @@ function makeFact() {
 function updateFact(element, [name, value]) {
   setText(element.firstElementChild, name);
   setText(element.lastElementChild, value);
-  setAttribute(element, "data-wide", name === "Last recovery" ? "yes" : null);
+  setAttribute(element, "data-wide", WIDE.includes(name) ? "yes" : null);
 }
 
 function drawProgress(node) {
@@ -166,12 +139,12 @@ function drawProgress(node) {
   const bar = byId("node-progress-bar");
   bar.max = peak;
   bar.value = done;
-  setText(byId("node-progress-text"), `${number(done)} of ${plural(peak, "stale key")} copied`);
+  setText(byId("node-progress-text"), protocol().lag.progress(done, peak));
 }
 
 function drawProblem(node) {
   const problem = byId("node-problem");
-  setText(problem, node.problem ? `Its storage: ${sentence(node.problem)}` : "");
+  setText(problem, node.problem ? `${protocol().problem[1]}${sentence(node.problem)}` : "");
   show(problem, Boolean(node.problem));
 }
 
@@ -180,13 +153,23 @@ function drawButtons() {
   if (!node) return;
   for (const [button, action] of panelButtons) updateButton(button, action, node);
   updateButton(lossButton, ACCEPT_LOSS, node);
-  show(lossButton, hasLost(node.node_id));
+  const isLossy = state.isLossOffered && node.status !== "up";
+  show(lossButton, hasLost(node.node_id) || (isLossy && panelButtons.length > 0));
+  updateButton(removeButton, REMOVE, node);
+  show(removeButton, state.canChangeNodes);
   showWhyNot(byId("node-why-not"));
   for (const row of table.children) row.update?.();
 }
 
+const CELLS = ["status", "role", "keys", "stale", "share"];
+const hasShares = () => state.placement !== "full"; // else each has all of it
+const hasRoles = () => state.nodes.some((node) => node.raft);
+
 function drawTable() {
   if (!byId("node-list").open) return;
+  show(byId("node-head-role"), hasRoles());
+  show(byId("node-head-share"), hasShares());
+  setText(byId("node-head-lag"), sentence(protocol().lag.short));
   syncList(table, state.nodes, (node) => node.node_id, makeRow, updateRow);
 }
 
@@ -197,8 +180,8 @@ function makeRow({ node_id: id }) {
   const buttons = actions().map((action) => [actionButton(action, () => id), action]);
   row.append(
     el("th", { scope: "row" }, name),
-    ...["status", "keys", "stale", "share"].map((what) => el("td", { class: `cell-${what}` })),
-    el("td", { class: "cell-acts" }, ...buttons.map(([button]) => button)),
+    ...CELLS.map((what) => el("td", { class: `cell-${what}` })),
+    buttons.length ? el("td", { class: "cell-acts" }, ...buttons.map(([button]) => button)) : "",
   );
   row.update = () => {
     const node = nodeOf(id);
@@ -208,9 +191,12 @@ function makeRow({ node_id: id }) {
 }
 
 function updateRow(row, node) {
-  const [, status, keys, stale, share] = row.children;
+  const [, status, role, keys, stale, share] = row.children;
   setText(status, `${SIGNS[node.status] ?? "?"} ${node.status}`);
   setAttribute(status, "data-status", node.status);
+  setText(role, roleOf(node).split(",")[0] || "–");
+  show(role, hasRoles());
+  show(share, hasShares());
   setText(keys, number(node.keys));
   setText(stale, number(node.stale_keys));
   const part = shareOf(node.node_id);

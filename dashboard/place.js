@@ -5,6 +5,7 @@ import { nodeColour } from "./colours.js";
 import {
   byId, el, nodeNames, number, percent, sentence, setAttribute, setText, show, syncList,
 } from "./dom.js";
+import { protocol } from "./protocols.js";
 import { SIGNS } from "./ring.js";
 import { nodeOf, on, state } from "./state.js";
 
@@ -38,6 +39,8 @@ function draw() {
   drawZoom(place);
   syncList(byId("place-replicas"), ranked(place), (row) => row.node_id, makeRow, updateRow);
   const hasStale = place.replicas.some((replica) => !replica.in_sync);
+  setText(byId("place-in-sync"), protocol().inSync);
+  setText(byId("place-stale"), protocol().stale);
   show(byId("place-stale"), hasStale);
 }
 
@@ -103,17 +106,8 @@ function ranked(place) {
       const age = replica.version === newest ? best : "older";
       holds = replica.deleted ? `tombstone, ${age}` : age;
     }
-    return { ...replica, order: index + 1, holds, sync: syncOf(replica, place) };
+    return { ...replica, order: index + 1, holds, sync: protocol().sync(replica, place) };
   });
-}
-
-/** Whether a replica is in sync, in words. */
-function syncOf(replica, { replicas }) {
-  if (!replica.in_sync) return "✕ stale";
-  const goesOn = replicas.some((other) => other.in_sync && !isDown(other));
-  return isDown(replica) && goesOn
-    ? "✓ in sync so far: it leaves the set at the next write"
-    : "✓ in sync";
 }
 
 function makeRow() {

@@ -8,13 +8,14 @@ import { state, select, tell } from "./state.js";
 const PAUSE_MS = 1_000;
 const PAUSE_MAX_MS = 5_000;
 const EASE = 10; // a round of t ms is followed by a pause of at least EASE * t
+const EASE_SILENT = 1; // the same where the server only waits for members that are silent
 const EASE_SHARDS = 40; // the same for the map of the shards, which can be large
 const PLACE_ROUNDS = 5; // the selected key is looked up at least each so many rounds
 const EVENTS_MAX = 200;
 const STARTED = "process_start_time_seconds"; // a metric
 
-const last = { nodes: "", shardsTag: "", shardsAt: 0, shardsCost: 0, event: 0, answerAt: 0,
-  started: "" };
+const last = { nodes: "", states: "", shardsTag: "", shardsAt: 0, shardsCost: 0, event: 0,
+  answerAt: 0, started: "" };
 let round = 0;
 let failures = 0;
 let timer = 0;
@@ -56,7 +57,8 @@ async function run() {
     isRunning = false;
   }
   const took = performance.now() - began;
-  pause = Math.min(PAUSE_MAX_MS, Math.max(pause, took * EASE));
+  const isWaiting = state.nodes.some((node) => node.raft && node.status === "down");
+  pause = Math.min(PAUSE_MAX_MS, Math.max(pause, took * (isWaiting ? EASE_SILENT : EASE)));
   if (isHurried) pause = 20;
   isHurried = false;
   if (document.hidden) return; // visibilitychange goes on
@@ -102,6 +104,9 @@ function takeNodes(answer) {
   if (answer.text === last.nodes) return;
   last.nodes = answer.text;
   const { nodes, replication_factor, protocol, placement } = answer.data;
+  const states = nodes.map((node) => [node.node_id, node.status, node.raft?.role]).join();
+  if (states !== last.states) last.shardsAt = -Infinity; // so is the map another one
+  last.states = states;
   Object.assign(state, { nodes, factor: replication_factor, protocol, placement });
   if (!nodes.some((node) => node.node_id === state.selected)) {
     const first = nodes.find((node) => node.status !== "up") ?? nodes[0];
@@ -115,7 +120,8 @@ async function connect() {
   const [config, described] = [await ask("GET", "/config"), await ask("GET", "/openapi.json")];
   state.consistency = config.data?.consistency ?? "";
   const schemas = described.data?.components?.schemas;
-  state.modes = enumOf(schemas?.FailBody?.properties?.mode) ?? ["stop"];
+  state.modes = enumOf(schemas?.FailBody?.properties?.mode) ?? (schemas ? [] : ["stop"]);
+  state.canChangeNodes = Boolean(described.data?.paths?.["/nodes"]?.post);
   const parameters = described.data?.paths?.["/write"]?.post?.parameters ?? [];
   const level = parameters.find((parameter) => parameter.name === "consistency");
   state.levels = enumOf(level?.schema) ?? [];

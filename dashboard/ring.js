@@ -4,8 +4,10 @@
 
 import { angleAt, drawBand } from "./band.js";
 import { nodeColour } from "./colours.js";
-import { byId, el, number, setAttribute, setText, show, syncList } from "./dom.js";
+import { byId, el, number, plural, setAttribute, setText, show, syncList } from "./dom.js";
 import { drawLinks } from "./flow.js";
+import { protocol } from "./protocols.js";
+import { leader } from "./shares.js";
 import { on, select, state } from "./state.js";
 
 /** How each status looks: a sign and a word beside its colour. */
@@ -52,10 +54,9 @@ function draw() {
   show(byId("ring-no-shards"), !state.shards);
   show(byId("ring-how"), state.placement === "ring");
   show(byId("ring-shown"), state.shards !== null);
-  setText(byId("ring-shown"), state.isChosen
-    ? `Showing node ${state.selected}’s part of the band: thick where it comes first, thin ` +
-      "where it holds a further copy."
-    : "Showing which node comes first in each part of the band: choose a node to see its own.");
+  setText(byId("ring-shown"), protocol().shown(state.isChosen ? state.selected : null));
+  setText(byId("legend-back"), protocol().back[1]);
+  show(byId("legend-leader"), state.nodes.some((node) => node.raft));
 }
 
 /** @returns {Layout} */
@@ -141,16 +142,23 @@ function updateNode(element, node, index, isLabelled) {
   element.style.setProperty("--y", `${y.toFixed(1)}px`);
   element.style.setProperty("--own", nodeColour(index));
   setAttribute(element, "data-status", node.status);
+  setAttribute(element, "data-role", leads(node) ? "leader" : null);
   setAttribute(element, "data-label", labelSide(angle, isLabelled));
   setAttribute(element, "aria-checked", String(isSelected));
   setAttribute(element, "aria-label", nameOf(node));
   setAttribute(element, "title", layout.detail === "dot" ? nameOf(node) : null);
   setAttribute(element, "tabindex", isSelected ? "0" : "-1");
   const [disc, label] = element.children;
-  setText(disc.lastElementChild, layout.detail === "full"
-    ? `${SIGNS[node.status] ?? "?"} ${node.status === "recovering" ? "back" : node.status}`
-    : SIGNS[node.status] ?? "?");
+  setText(disc.lastElementChild, signOf(node));
   setText(label, labelOf(node));
+}
+
+const leads = (node) => leader()?.node_id === node.node_id;
+
+function signOf(node) {
+  const sign = leads(node) ? "★" : SIGNS[node.status] ?? "?";
+  if (layout.detail !== "full") return sign;
+  return `${sign} ${node.status === "recovering" ? protocol().back[0](node) : node.status}`;
 }
 
 function labelSide(angle, isLabelled) {
@@ -162,14 +170,19 @@ function labelSide(angle, isLabelled) {
 
 function labelOf(node) {
   if (layout.detail === "dot") return String(node.node_id);
-  if (layout.detail === "id") return node.stale_keys ? `${number(node.stale_keys)} stale` : "";
-  const keys = `${number(node.keys)} ${node.keys === 1 ? "key" : "keys"}`;
-  return node.stale_keys ? `${keys}, ${number(node.stale_keys)} stale` : keys;
+  const lag = protocol().isLate(node) ? lagOf(node) : "";
+  if (layout.detail === "id") return lag;
+  return [leads(node) ? "leads" : "", keysOf(node), lag].filter(Boolean).join(", ");
 }
 
+const lagOf = (node) => `${number(node.stale_keys)} ${protocol().lag.short}`;
+const keysOf = ({ keys }) => (keys === null ? "keys not known" : plural(keys, "key"));
+
 function nameOf(node) {
-  const keys = `${number(node.keys)} ${node.keys === 1 ? "key" : "keys"}`;
-  return `Node ${node.node_id}, ${node.status}, ${keys}, ${number(node.stale_keys)} stale`;
+  const role = leads(node) ? "leader" : "";
+  const parts = [`Node ${node.node_id}`, node.status, role, keysOf(node)];
+  if (node.stale_keys !== null) parts.push(lagOf(node));
+  return parts.filter(Boolean).join(", ");
 }
 
 const FINGER = 22; // pixels around a node that still mean it

@@ -2,11 +2,13 @@
 // write here after asking the server, and draw when a topic of theirs is told.
 
 /**
- * @typedef {{copied: number, removed: number, bytes: number, seconds: number,
+ * @typedef {{copied: number, removed: ?number, bytes: ?number, seconds: number,
  *   isRebuild?: boolean}} Recovery
- * @typedef {{node_id: number, status: string, keys: number, bytes: number,
- *   stale_keys: number, waiting_for: number[], zone: ?string, problem?: string,
- *   recovery?: Recovery}} NodeInfo
+ * @typedef {{role: string, term: number, applied: number, revision: number,
+ *   size_bytes: number, urls: string[]}} Raft
+ * @typedef {{node_id: number, status: string, keys: ?number, bytes: ?number,
+ *   stale_keys: ?number, waiting_for: number[], zone: ?string, problem?: string,
+ *   recovery?: Recovery, raft?: Raft}} NodeInfo  a number is null where it is not known
  * @typedef {{replicas: number[], in_sync: number[], live: number[], readable: boolean,
  *   writable: boolean, lost: boolean, share: number}} Shard
  * @typedef {{partition_count: number, shards: Shard[],
@@ -26,7 +28,9 @@ export const state = {
   placement: "",
   consistency: "", // the store's own level
   /** @type {string[]} */ levels: [], // that a request may ask for
-  /** @type {string[]} */ modes: ["stop"], // in which a node may fail
+  /** @type {string[]} */ modes: ["stop"], // in which a node may fail; none: not from here
+  canChangeNodes: false, // nodes can be added and removed
+  isLossOffered: false, // a recovery was refused until somebody accepts a loss
   /** @type {?ShardMap} */ shards: null,
   /** @type {ClusterEvent[]} */ events: [], // oldest first
   /** @type {Map<number, Recovery>} */ recoveries: new Map(), // this page's last, by node

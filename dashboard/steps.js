@@ -1,9 +1,10 @@
 // The five steps of the guided tour. Each says what to do, sees from what the server said
 // that it was done, and then says what has just happened and why it matters.
 
-import { pointAt } from "./actions.js";
+import { isUnderWay, pointAt } from "./actions.js";
 import { ask } from "./api.js";
-import { byId, nodeNames, number, plural, sentence } from "./dom.js";
+import { byId, nodeNames, sentence } from "./dom.js";
+import { protocol } from "./protocols.js";
 import { copies, nodeOf, state, tell, wasWiped } from "./state.js";
 
 const MORE_KEYS = 20; // with one key alone a recovery could not be told from a full copy
@@ -36,7 +37,7 @@ function focusForm(key, button) {
 }
 
 const oneOf = (ids) => [ids.slice(0, -1).join(", "), ids.at(-1)].filter(String).join(" or ");
-const others = (facts) => facts.nodes.filter((id) => id !== facts.failed);
+const tour = () => protocol().tour;
 
 /** @type {Step[]} */
 export const STEPS = [
@@ -46,30 +47,24 @@ export const STEPS = [
       "copy of it.",
     isDone: (facts) => {
       const data = fresh(facts, "write");
-      if (!data || data.replicas.length < 2) return null;
-      return { key: data.key, nodes: data.replicas };
+      const nodes = data ? tour().holders(state.journey) : [];
+      return nodes.length < 2 ? null : { key: data.key, nodes };
     },
-    hint: (facts) => (fresh(facts, "write")
-      ? "It is on one node only, because another is down. Recover that one, then write again."
-      : downHint()),
+    hint: (facts) => (fresh(facts, "write") ? tour().few : downHint()),
     prepare: writeMore,
-    after: ({ key, nodes, more }) => `${sentence(nodeNames(nodes))} have “${key}”, and the ` +
-      "answer came only when each of them had it. So one can fail, and nothing acknowledged is " +
-      `gone.${more ? ` ${more}` : ""}`,
+    after: (facts) => `${tour().written(facts)}${facts.more ? ` ${facts.more}` : ""}`,
     point: () => focusForm("", "write"),
   },
   {
     title: "Fail a node",
     task: ({ key, nodes }) => `Fail one of the nodes that hold “${key}”: ` +
-      `${oneOf(nodes)}.`,
+      `${oneOf(nodes)}.${tour().failTask}`,
     isDone: ({ nodes }) => {
       const failed = nodes.find((id) => nodeOf(id)?.status === "down");
       return failed === undefined ? null : { failed };
     },
-    after: (facts) => `Node ${facts.failed} answers nothing now, as if its machine had crashed. ` +
-      `${sentence(nodeNames(others(facts)))} ${others(facts).length > 1 ? "are" : "is"} in sync, ` +
-      "and so has every acknowledged write of the key.",
-    point: ({ nodes }) => pointAt(nodes[0], state.modes[0]),
+    after: (facts) => tour().failed(facts),
+    point: ({ nodes }) => pointAt(tour().first(nodes), state.modes[0]),
   },
   {
     title: "Read on",
@@ -77,11 +72,10 @@ export const STEPS = [
     isDone: (facts) => {
       const data = fresh(facts, "read");
       if (!data || data.replicas.includes(facts.failed)) return null;
-      return { reader: data.replicas[0] };
+      return { reader: data.replicas[0] ?? null };
     },
-    hint: (facts) => allDownHint(facts),
-    after: ({ reader }) => `Node ${reader} answered, with the newest value. The failure cost a ` +
-      "copy but no data and no answer: that is what replication is for.",
+    hint: (facts) => tour().allDown(facts),
+    after: (facts) => tour().read(facts),
     point: ({ key }) => focusForm(key, "read"),
   },
   {
@@ -94,10 +88,8 @@ export const STEPS = [
       const { stale_keys: stale } = nodeOf(facts.failed) ?? {};
       return stale ? { stale } : null;
     },
-    hint: (facts) => allDownHint(facts),
-    after: ({ failed, stale }) => `Node ${failed} missed it and has ` +
-      `${plural(stale, "stale key")} now: it left the in-sync set before the write was ` +
-      "acknowledged. Its old copy is not read, not even if it comes back this very moment.",
+    hint: (facts) => tour().allDown(facts),
+    after: (facts) => tour().missed(facts),
     point: ({ key }) => focusForm(key, "write"),
   },
   {
@@ -105,21 +97,13 @@ export const STEPS = [
     task: ({ failed }) => `Recover node ${failed}.`,
     isDone: ({ failed }) => {
       const node = nodeOf(failed);
-      if (node?.status !== "up") return null;
+      if (node?.status !== "up" || isUnderWay("recover", failed)) return null;
       const recovery = node.recovery ?? state.recoveries.get(failed);
       const isRebuild = recovery?.isRebuild ?? wasWiped(failed);
       return { copied: recovery?.copied ?? null, held: node.keys, isRebuild };
     },
-    hint: ({ failed }) => (nodeOf(failed)?.waiting_for.length
-      ? "It waits for another node that is down: recover that one too."
-      : ""),
-    after: ({ failed, copied, held, isRebuild }) => `Node ${failed} holds ` +
-      `${plural(held, "key")} and copied ${copied === null ? "" : `${number(copied)}: `}` +
-      (isRebuild
-        ? "everything it should hold, because it had been wiped. "
-        : "only what it missed, so coming back does not cost as much as is stored. ") +
-      "How does it know? Replicas compare digests (checksums) of parts of the key space, and " +
-      "look only into the parts that differ.",
+    hint: ({ failed }) => (nodeOf(failed)?.waiting_for.length ? tour().waits : ""),
+    after: (facts) => tour().recovered(facts),
     point: ({ failed }) => pointAt(failed, "recover"),
   },
 ];
@@ -147,11 +131,6 @@ function downHint() {
     `${down.length > 1 ? "them" : "it"} first, so that the key gets all of its copies.`;
 }
 
-function allDownHint({ key, nodes }) {
-  const isUp = nodes.some((id) => nodeOf(id)?.status === "up");
-  return isUp ? "" : `Every replica of “${key}” is down: recover one of them.`;
-}
-
 /** Why the tour cannot be done here and now; nothing if it can. */
 export function obstacle() {
   if (!state.nodes.length) return "It begins when the server answers.";
@@ -160,11 +139,11 @@ export function obstacle() {
     return "The tour writes keys and fails nodes, and this token may only read. Ask for the " +
       "other one, or look around.";
   }
-  if (copies() < 2) {
-    return "Here each key lives on one node only, so there is nothing to replicate: start the " +
-      "store with a replication factor of 2 for the tour.";
+  if (!state.modes.length) {
+    return "Three of its five steps fail a node and bring it back, and that cannot be done from " +
+      "here: the nodes are run elsewhere. Write, read, and see where keys live all the same.";
   }
-  return "";
+  return tour().obstacle();
 }
 
 /** The step to which the tour must go back, and why; null if it may go on. */
@@ -173,12 +152,3 @@ export function setback(facts) {
   if (!isBroken || nodeOf(facts.failed)?.status === "down") return null;
   return { step: 1, said: `Node ${facts.failed} is back already, so fail a node once more.` };
 }
-
-export const NEXT = [
-  ["Fail every replica of a key, then read it.", "The answer is 503 and not 404: with every copy " +
-    "down nobody can know whether the key exists."],
-  ["Fail a node, delete a key that it holds, recover it.", "The key does not come back: a " +
-    "tombstone tells the node what it missed."],
-  ["Wipe a node, then recover it.", "It copies everything this time, from its peers. Wipe the " +
-    "last in-sync copy, and see how the store says what is lost."],
-];

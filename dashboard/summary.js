@@ -1,23 +1,24 @@
 // The state of the whole store in one sentence, whether the server answers, what this page
 // may do, and a word to screen readers when a node changes.
 
-import { sumShares } from "./band.js";
 import {
   byId, el, nodeNames, percent, plural, sentence, setAttribute, setText, show, syncList,
 } from "./dom.js";
 import { lastAnswerAt } from "./poll.js";
+import { protocol } from "./protocols.js";
+import { sumShares } from "./shares.js";
 import { copies, nodeOf, on, state } from "./state.js";
 
+/** What a word of the summary means. */
 const MEANINGS = {
-  "primary-backup": "The manager sends each write to every live replica and decides who is in " +
-    "sync. No node is the primary for good.",
-  linearizable: "Each read sees the newest acknowledged write.",
-  one: "One copy is enough: faster, but a read may be old and a write may be lost.",
+  linearizable: () => "Each read sees the newest acknowledged write.",
+  one: () => protocol().levelOne,
 };
 const BACK_MS = 8_000; // how long "the server is back" stays
 const MANY = 3; // more changes than this at once are counted, not listed
 
 let before = new Map();
+let leadBefore = "";
 let wasAway = false;
 let ticking = 0;
 
@@ -30,9 +31,10 @@ export function startSummary() {
 }
 
 function draw() {
-  const { nodes, protocol, consistency } = state;
+  const { nodes, consistency } = state;
   const parts = nodes.length
-    ? [`${plural(nodes.length, "node")}, each key on ${copies()}`, protocol, consistency]
+    ? [`${plural(nodes.length, "node")}, each key on ${copies()}`, state.protocol, consistency,
+      protocol().lead()]
     : ["Asking the server"];
   syncList(byId("summary"), parts.filter(Boolean), (part) => part, makePart, (element, part) => {
     setText(element.lastElementChild, part);
@@ -45,11 +47,14 @@ function draw() {
   document.title = tone === "ok" || tone === "info" ? title : `${text} · ${title}`;
   drawLink();
   setAttribute(document.body, "data-link", state.link);
+  for (const element of document.querySelectorAll("[data-only]")) {
+    show(element, element.dataset.only === state.protocol);
+  }
 }
 
 /** A part of the summary; a word that needs it has its meaning as a title. */
 function makePart(part) {
-  const title = MEANINGS[part] ?? null;
+  const title = part === state.protocol ? protocol().meaning : MEANINGS[part]?.() ?? null;
   return el("span", { class: "part" }, " ", el(title ? "abbr" : "span", { title }));
 }
 
@@ -60,17 +65,19 @@ export function health() {
   const unwritten = sumShares((shard) => !shard.writable);
   const down = state.nodes.filter((node) => node.status === "down").map((node) => node.node_id);
   const back = state.nodes.filter((n) => n.status === "recovering").map((n) => n.node_id);
-  const stale = state.nodes.reduce((sum, node) => sum + node.stale_keys, 0);
+  const late = state.nodes.filter(protocol().isLate);
+  const stale = late.reduce((sum, node) => sum + node.stale_keys, 0);
+  const { lag, problem: [problem], back: [, , one, many] } = protocol();
   const parts = [];
-  if (unread > 0) parts.push(`${percent(unread)} of the key space cannot be served`);
+  if (unread > 0) parts.push(protocol().outage(unread));
   else if (unwritten > 0) {
     parts.push(`${percent(unwritten)} of the key space cannot be written`);
   }
   if (down.length) parts.push(`${nodeNames(down)} ${down.length > 1 ? "are" : "is"} down`);
-  if (back.length) parts.push(`${nodeNames(back)} ${back.length > 1 ? "recover" : "recovers"}`);
-  if (stale) parts.push(plural(stale, "stale key"));
+  if (back.length) parts.push(`${nodeNames(back)} ${back.length > 1 ? many : one}`);
+  if (stale) parts.push(lag.count(stale));
   const problems = state.nodes.filter((node) => node.problem && node.status !== "down");
-  if (problems.length) parts.push(`${nodeNames(problems.map((n) => n.node_id))}: storage problem`);
+  if (problems.length) parts.push(`${nodeNames(problems.map((n) => n.node_id))}: ${problem}`);
   const tone = unread || unwritten ? "bad" : parts.length ? "warn" : "ok";
   return [tone, parts.length ? sentence(parts.join(", ")) : "All up"];
 }
@@ -135,9 +142,12 @@ function announce() {
     return old !== undefined && old !== node.status;
   });
   before = new Map(state.nodes.map((node) => [node.node_id, node.status]));
-  if (!changed.length) return;
+  const lead = protocol().lead();
+  const isNewLead = leadBefore !== "" && lead !== leadBefore;
+  leadBefore = lead;
+  if (!changed.length && !isNewLead) return;
   const text = changed.length > MANY
     ? `${changed.length} nodes changed. ${health()[1]}.`
     : changed.map(({ node_id: id }) => `Node ${id} ${WORDS[nodeOf(id).status]}.`).join(" ");
-  setText(byId("announcer"), text);
+  setText(byId("announcer"), isNewLead ? `${text} ${sentence(lead)}.`.trim() : text);
 }

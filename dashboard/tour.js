@@ -2,7 +2,8 @@
 // when the server says that a step was done. Where it is stays in this tab's sessionStorage.
 
 import { byId, el, setAttribute, setText, show, syncList } from "./dom.js";
-import { NEXT, obstacle, setback, STEPS } from "./steps.js";
+import { protocol } from "./protocols.js";
+import { obstacle, setback, STEPS } from "./steps.js";
 import { on, state } from "./state.js";
 
 const NAME = "kv-tour";
@@ -40,9 +41,7 @@ export function startTour() {
   byId("tour-open").addEventListener("click", open);
   byId("tour-again").addEventListener("click", open);
   byId("tour-point").addEventListener("click", point);
-  byId("tour-next").replaceChildren(...NEXT.map(([what, why]) => (
-    el("li", {}, el("strong", {}, what), ` ${why}`))));
-  on("nodes journey link access", check);
+  on("nodes shards journey link access", check);
   new ResizeObserver(noteHeight).observe(document.querySelector(".top"));
   draw();
 }
@@ -113,6 +112,8 @@ function draw() {
   setText(byId("tour-hint"), hint);
   show(byId("tour-hint"), hint !== "");
   show(byId("tour-point"), Boolean(step) && !problem);
+  syncList(byId("tour-next"), protocol().tour.next, ([what]) => what, ([what, why]) => (
+    el("li", {}, el("strong", {}, what), ` ${why}`)), () => {});
   show(byId("tour-next"), !step && !problem);
   show(byId("tour-again"), !step);
 }

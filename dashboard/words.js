@@ -1,7 +1,7 @@
 // What an answer means, in words: a table of sentences, one row for each answer that the
 // contract knows, and what each replica had to do with it.
 
-import { nodeNames, sentence } from "./dom.js";
+import { protocol } from "./protocols.js";
 import { nodeOf, shardOf, state } from "./state.js";
 
 /**
@@ -18,9 +18,9 @@ const isRead = (asked) => asked.op === "read";
 
 /** "status code" or "status" -> what it means. A text may need to know what was asked. */
 const TABLE = {
-  "write 200": ["ok", "Written", writtenText],
-  "delete 200": ["ok", "Deleted", deletedText],
-  "read 200": ["ok", "Read", readText],
+  "write 200": ["ok", "Written", (asked) => protocol().written(asked)],
+  "delete 200": ["ok", "Deleted", (asked) => protocol().deleted(asked)],
+  "read 200": ["ok", "Read", (asked) => protocol().read(asked)],
   304: ["info", "Not changed", "The version that you named is still the current one, so the " +
     "value is not sent again."],
   400: ["warn", "The request is wrong", "Nothing was done. Mend the request: see the detail."],
@@ -76,48 +76,13 @@ export function isLost({ key, answer }) {
   return state.place?.key === key && shardOf(state.place)?.lost === true;
 }
 
-function writtenText({ answer, level }) {
-  const { replicas, missed } = answer.data;
-  if ((level || state.consistency) === "one") {
-    return `${sentence(nodeNames(replicas))} has it, and that is enough at this level. The other ` +
-      "replicas get it right after: if this one fails before, the write is lost.";
-  }
-  if (missed?.length) return missedText(replicas, missed);
-  return `${sentence(nodeNames(replicas))} ${replicas.length > 1 ? "have" : "has"} it, and only ` +
-    "then was it acknowledged: while one of them keeps its storage, it is not lost.";
-}
-
-function missedText(replicas, missed) {
-  return `${sentence(nodeNames(replicas))} ${replicas.length > 1 ? "have" : "has"} it, and it is ` +
-    `acknowledged. ${sentence(nodeNames(missed))} missed it: what is there is old now, and is ` +
-    "not read until it has been copied.";
-}
-
-function deletedText({ answer }) {
-  const { missed } = answer.data;
-  const text = "The key is gone. A tombstone (a record that says so) stands in its place";
-  if (!missed?.length) return `${text}, on every replica.`;
-  return `${text}: ${nodeNames(missed)} missed the delete, and cannot bring the old value back.`;
-}
-
-function readText({ answer, level }) {
-  if (answer.data?.may_be_stale) {
-    return "Any live replica may answer at this level: the value may be an old one.";
-  }
-  const from = sentence(nodeNames(answer.data?.replicas ?? []));
-  const isStrict = (level || state.consistency) === "linearizable";
-  return `${from} answered${isStrict ? ": this is the newest acknowledged value" : ""}. Only a ` +
-    "replica that is in sync may answer, so one is enough.";
-}
-
 function absentText({ answer, op }) {
   const done = op === "delete" ? " There was nothing to delete." : "";
   if (answer.data?.deleted) {
     return "It was there and is gone: deleted, at the end of its time, or given up when a loss " +
       `was accepted. A tombstone (a record that says so) stands in its place.${done}`;
   }
-  return "As far as the store knows it was never written: a replica in sync holds neither it " +
-    `nor a tombstone of it.${done}`;
+  return `${protocol().absent}${done}`;
 }
 
 function mismatchText({ answer, isNew }) {
@@ -129,11 +94,8 @@ function mismatchText({ answer, isNew }) {
 }
 
 function unavailableText(asked) {
-  const why = isRead(asked)
-    ? " It is not a 404: with every in-sync copy out of reach nobody can know whether the key " +
-      "exists, and the store does not guess."
-    : " No replica that is in sync can be reached, so no write could be acknowledged.";
-  return NOTHING_DONE + why;
+  const [ofRead, ofChange] = protocol().unavailable;
+  return NOTHING_DONE + (isRead(asked) ? ofRead : ofChange);
 }
 
 function lostText(asked) {
@@ -156,29 +118,19 @@ export function certainty({ answer, op }) {
  * @param {?import("./state.js").Place} place
  * @returns {Verdict[]}
  */
-export function verdicts({ op, answer, level }, place) {
+export function verdicts(asked, place) {
+  const { op, answer, level } = asked;
   const { replicas = [], missed = [] } = answer.data ?? {};
   const ids = place?.replica_set ?? [...replicas, ...missed];
   return ids.map((id) => {
-    if (answer.status === 200) return verdictOfSuccess(op, id, replicas, missed, place);
+    if (answer.status === 200) return protocol().verdict(asked, id, place);
     const isLoose = op === "read" && (level || state.consistency) === "one";
     return verdictOfFailure(op, answer, id, place, isLoose);
   });
 }
 
-function verdictOfSuccess(op, id, replicas, missed, place) {
-  if (replicas.includes(id)) {
-    return { id, sign: "ok", text: op === "read" ? "answered" : "has it" };
-  }
-  const why = reason(id, place);
-  if (missed.includes(id) && why) return { id, sign: "missed", text: `missed it: ${why}` };
-  if (op !== "read") return { id, sign: "idle", text: "had not got it yet" };
-  return why ? { id, sign: "missed", text: `not asked: ${why}` }
-    : { id, sign: "idle", text: "not asked: one in-sync copy is enough" };
-}
-
 function verdictOfFailure(op, answer, id, place, isLoose) {
-  const why = reason(id, place);
+  const why = protocol().reason(id, place);
   if (answer.status === 504 || answer.status === 0 || answer.status === 500) {
     const text = op === "read" ? "gave no answer in time" : "may have it";
     return { id, sign: "maybe", text: why ? `${why}` : text };
@@ -190,14 +142,4 @@ function verdictOfFailure(op, answer, id, place, isLoose) {
     return { id, sign: "idle", text: "in sync: could answer" };
   }
   return { id, sign: "idle", text: "not asked" };
-}
-
-/** Why a replica cannot take part; nothing if it can. */
-function reason(id, place) {
-  const replica = place?.replicas.find((one) => one.node_id === id);
-  const status = replica?.status ?? nodeOf(id)?.status; // the place was just looked up
-  if (status === "down") return "it is down";
-  if (replica && !replica.in_sync) return "its copy is not in sync";
-  if (status === "recovering") return "it is still recovering";
-  return "";
 }

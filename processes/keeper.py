@@ -6,6 +6,7 @@ threads come and go, as those of requests, one that stays has to start them.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class Keeper(threading.Thread):
@@ -26,6 +28,8 @@ class Keeper(threading.Thread):
         self._upkeep = upkeep
         self._seconds = seconds
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()  # nothing is given to it after its end
+        self._finishes = False
 
     def do(self, job: Callable[[], T]) -> T:
         """Let the thread do this; what comes of it, or the error."""
@@ -37,12 +41,17 @@ class Keeper(threading.Thread):
             except BaseException as error:
                 done.set_exception(error)
 
-        self._jobs.put(run)
+        with self._lock:
+            if self._finishes or not self.is_alive():
+                raise RuntimeError(f"{self.name} has ended")
+            self._jobs.put(run)
         return done.result()
 
     def finish(self) -> None:
         """Let the thread end, after all that it was given to do."""
-        self._jobs.put(None)
+        with self._lock:
+            self._finishes = True
+            self._jobs.put(None)
         self.join()
 
     def run(self) -> None:
@@ -51,7 +60,14 @@ class Keeper(threading.Thread):
             try:
                 job = self._jobs.get(timeout=self._seconds)
             except Empty:
-                job = self._upkeep
+                job = self._keep_up
             if job is None:
                 return
             job()
+
+    def _keep_up(self) -> None:
+        """Whatever goes wrong with it: what was started would end with this thread."""
+        try:
+            self._upkeep()
+        except Exception:
+            log.exception("the upkeep of %s failed; it goes on", self.name)

@@ -1,18 +1,19 @@
 """The routes of the store, as a client without a network sees them.
 
-Plain unittest on Flask's test client, so that it runs under both runners.
+Plain unittest on Flask's test client, so that it runs under both runners. What is a
+`Contract` runs over every engine.
 """
 
 import unittest
 from unittest.mock import patch
 
 from models import Timeout, Uncertain
-from tests.route_case import RouteTest
+from tests.route_case import Contract, RouteTest
 
 HELLO = {"key": "greeting", "value": "hello"}
 
 
-class TestWrite(RouteTest):
+class TestWrite(Contract):
     def test_written_value_is_acknowledged_with_its_replicas_and_version(self):
         answer = self.write()
 
@@ -20,7 +21,7 @@ class TestWrite(RouteTest):
         self.assertEqual(answer.status_code, 200)
         self.assertEqual(set(body), {"key", "version", "replicas", "missed"})
         self.assertEqual((body["key"], body["missed"]), ("greeting", []))
-        self.assertEqual(len(body["replicas"]), 2)
+        self.assertEqual(len(body["replicas"]), self.engine.acknowledged_by)
         self.assertEqual(answer.headers["ETag"], f'"{body["version"]}"')
 
     def test_versions_grow_with_every_write_and_delete_of_a_key(self):
@@ -138,7 +139,7 @@ class TestWrite(RouteTest):
         )
 
 
-class TestRead(RouteTest):
+class TestRead(Contract):
     def test_value_is_read_with_its_version(self):
         version = self.write().get_json()["version"]
 
@@ -209,7 +210,7 @@ class TestRead(RouteTest):
         self.assertIn("ETag", answer.headers)
 
 
-class TestConditions(RouteTest):
+class TestConditions(Contract):
     def test_write_over_the_version_it_names_succeeds_once(self):
         version = self.write().get_json()["version"]
         headers = {"If-Match": f'"none", "{version}"'}
@@ -274,7 +275,7 @@ class TestConditions(RouteTest):
         self.assertEqual(self.client.get("/read/greeting").status_code, 200)
 
 
-class TestKeys(RouteTest):
+class TestKeys(Contract):
     ODD = (
         "a/b", "/", "//", "a//b", "/a/", ".", "..", "a/../b", "%2F", "%", "?", "a?b=c",
         "#", "&=+;", " ", "a b", "+", "é", "日本", "😀", "\\", '"', "key", "null",
@@ -314,6 +315,21 @@ class TestKeys(RouteTest):
         self.assert_problem(self.client.get("/read/"), 400, "invalid_request", "empty")
 
 
+class TestNodesOfAnyEngine(Contract):
+    def test_unknown_node_or_mode_is_refused_and_the_known_named(self):
+        for path in ("/fail/7", "/recover/7"):
+            self.assert_problem(
+                self.client.post(path), 404, "node_not_found", "0, 1, 2"
+            )
+        answer = self.client.post("/fail/0", json={"mode": "melt"})
+        self.assert_problem(answer, 400, "invalid_request", self.engine.fail_modes)
+        wrong = ('{"mood":"stop"}', '{"mode":1}', '{"mode":null}', '{"mode":""}')
+        for text in (*wrong, "[]", "{"):
+            self.assert_problem(self.post("/fail/0", text), 400, "invalid_request")
+        statuses = {n["status"] for n in self.client.get("/nodes").get_json()["nodes"]}
+        self.assertEqual(statuses, {"up"})
+
+
 class TestNodes(RouteTest):
     def test_failed_node_is_shown_down_and_comes_back_with_what_it_missed(self):
         self.client.post("/fail/0")
@@ -348,19 +364,6 @@ class TestNodes(RouteTest):
         self.assertEqual((wiped["status"], wiped["keys"]), ("down", 0))
         self.assertEqual((back["status"], back["keys"]), ("up", before))
 
-    def test_unknown_node_or_mode_is_refused_and_the_known_named(self):
-        for path in ("/fail/7", "/recover/7"):
-            self.assert_problem(
-                self.client.post(path), 404, "node_not_found", "0, 1, 2"
-            )
-        answer = self.client.post("/fail/0", json={"mode": "melt"})
-        self.assert_problem(answer, 400, "invalid_request", "stop, wipe")
-        wrong = ('{"mood":"stop"}', '{"mode":1}', '{"mode":null}', '{"mode":""}')
-        for text in (*wrong, "[]", "{"):
-            self.assert_problem(self.post("/fail/0", text), 400, "invalid_request")
-        statuses = {n["status"] for n in self.client.get("/nodes").get_json()["nodes"]}
-        self.assertEqual(statuses, {"up"})
-
     def test_key_without_a_live_replica_is_unavailable_and_nothing_happens(self):
         self.write()
         replicas = self.client.get("/replicas/greeting").get_json()["replica_set"]
@@ -381,7 +384,7 @@ class TestNodes(RouteTest):
         self.assertEqual(self.client.get("/readyz").status_code, 200)
 
 
-class TestFailures(RouteTest):
+class TestFailures(Contract):
     def test_write_of_unknown_outcome_is_not_called_a_failure(self):
         with patch.object(self.app.store, "write", side_effect=Uncertain("may show")):
             answer = self.write()

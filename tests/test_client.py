@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,6 +12,7 @@ import client
 from app import create_app
 from client import Client
 from config import Settings
+from tests.e2e.served import Served
 
 
 class ApplicationAdapter(requests.adapters.BaseAdapter):
@@ -294,3 +296,71 @@ def test_answer_of_a_newer_server_with_more_fields_is_understood():
     written = client_with(FailingAdapter(response(200, body))).write("k", 1)
 
     assert (written.version, written.replicas) == ("v", (1,))
+
+
+def test_engine_that_cannot_do_something_says_so_and_nothing_was_done(store):
+    for refused in (store.add_node, lambda: store.remove_node(0)):
+        with pytest.raises(client.Conflict) as caught:
+            refused()
+        assert (caught.value.code, caught.value.definite) == ("not_offered", True)
+
+    assert len(store.nodes()) == 3
+    assert store.fail(0).status == "down"  # in the mode that comes first
+    assert store.fail(0, "wipe").status == "down"
+
+
+MEMBER = {
+    "node_id": 4,
+    "status": "down",
+    "keys": None,
+    "bytes": None,
+    "stale_keys": None,
+    "waiting_for": [],
+    "zone": None,
+    "raft": {"role": "unknown", "term": 7, "urls": []},
+}
+
+
+def test_numbers_that_nobody_knows_are_none_and_a_member_tells_of_its_raft():
+    answer = response(200, json.dumps({"nodes": [MEMBER]}).encode())
+
+    (node,) = client_with(FailingAdapter(answer)).nodes()
+
+    assert (node.keys, node.bytes, node.stale_keys) == (None, None, None)
+    assert node.raft == MEMBER["raft"]
+    assert node.waiting_for == ()
+
+
+def test_removal_that_would_leave_too_few_nodes_is_a_conflict():
+    document = {"code": "too_few_nodes", "detail": "no majority", "definite": True}
+    answer = response(409, json.dumps(document).encode())
+
+    with pytest.raises(client.Conflict) as caught:
+        client_with(FailingAdapter(answer)).remove_node(0)
+
+    assert (caught.value.code, caught.value.status) == ("too_few_nodes", 409)
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed")
+def test_members_of_etcd_fail_come_back_come_and_go(tmp_path):
+    flags = ("--engine", "etcd", "--local-members", 3, "--data-dir", "data")
+    with Served(tmp_path, *flags) as served, Client(served.url, timeout=60) as store:
+        store.write("k", 1)
+
+        assert all(node.raft and node.raft["term"] > 0 for node in store.nodes())
+        assert store.fail(2, "pause").status == "down"
+        store.write("k", 2)
+        back = store.recover(2)
+        added = store.add_node()
+        last = store.remove_node(added.node_id)
+
+        assert back.recovery is not None
+        assert (back.status, back.recovery["bytes"]) == ("up", None)
+        assert (added.status, added.keys) == ("up", 1)
+        assert last.node_id == added.node_id
+        assert [node.node_id for node in store.nodes()] == [0, 1, 2]
+        assert store.read("k").value == 2
+        with pytest.raises(client.InvalidRequest):
+            store.add_node("http://127.0.0.1:9")

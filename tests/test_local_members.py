@@ -418,6 +418,48 @@ def test_keeper_that_has_nothing_to_do_looks_after_things():
     keeper.finish()
 
 
+def test_upkeep_that_fails_does_not_end_the_thread_that_the_members_live_by():
+    looks = []
+    again = threading.Event()
+
+    def fail():
+        looks.append(1)
+        if len(looks) > 1:
+            again.set()
+        raise OSError("the disk is full")
+
+    keeper = Keeper("a keeper", fail, 0.001)
+    keeper.start()
+
+    assert again.wait(SECONDS_MAX)
+    assert keeper.do(lambda: "goes on") == "goes on"
+    keeper.finish()
+
+
+def test_keeper_that_has_ended_refuses_what_it_will_never_do():
+    keeper = Keeper("a keeper", lambda: None, 60.0)
+    caught = []
+
+    def ask():
+        try:
+            keeper.do(lambda: None)
+        except RuntimeError as error:
+            caught.append(str(error))
+
+    in_a_short_thread(ask)  # or it would have waited for ever
+    keeper.start()
+    keeper.finish()
+    in_a_short_thread(ask)
+
+    assert caught == ["a keeper has ended"] * 2
+
+
+def test_id_of_a_member_is_not_below_what_others_were_given(opened, pretended):
+    members = opened(3)
+
+    assert [members.add(n).node_id for n in (0, 7, 5)] == [3, 7, 8]
+
+
 # --- Processes that are no etcd ----------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from app import create_app, routes
+from backends.etcd import EtcdEngine
 from config import Settings
 from engine import Scheme
 from replication import open_manager
@@ -49,11 +50,36 @@ def test_no_route_is_missing_from_the_description(app, document):
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
 
-    described = {
-        (path, m) for path, methods in document["paths"].items() for m in methods
-    }
+    described = operations(document)
 
-    assert described == {each for each in served if each[0] not in pages}
+    left = {each for each in served if each[0] not in pages} - described
+    assert left == CHANGES_OF_NODES  # that this engine refuses
+    assert described <= served
+
+
+CHANGES_OF_NODES = {("/nodes", "post"), ("/nodes/{node_id}", "delete")}
+
+
+def operations(document):
+    return {(path, m) for path, methods in document["paths"].items() for m in methods}
+
+
+def test_routes_that_change_nodes_are_described_where_the_engine_can_do_it():
+    made = describe(routes(OTHER), Settings(), OTHER)
+    fixed = describe(routes(OTHER), Settings(), OTHER, can_change_nodes=False)
+
+    validate(json.loads(msgspec.json.encode(fixed)))
+    assert operations(made) - operations(fixed) == CHANGES_OF_NODES
+    assert object.__new__(EtcdEngine).can_change_nodes
+
+
+def test_modes_are_named_only_where_a_node_can_be_failed():
+    elsewhere = msgspec.structs.replace(OTHER, fail_modes=())
+
+    made = describe(routes(elsewhere), Settings(), elsewhere)
+
+    validate(json.loads(msgspec.json.encode(made)))
+    assert "enum" not in mode_in(made)
 
 
 def test_tokens_are_not_described_as_settings(document):
@@ -170,8 +196,6 @@ def test_answers_are_as_described(app, document):
         ("delete", "/delete/{key}", "/delete/absent"),
         ("post", "/fail/{node_id}", "/fail/9"),
         ("post", "/write", "/write"),
-        ("post", "/nodes", "/nodes"),
-        ("delete", "/nodes/{node_id}", "/nodes/0"),
     ],
 )
 def test_failures_are_as_described(app, document, method, path, address):

@@ -51,17 +51,30 @@ where it may have happened all the same. 503 `unavailable` means that nothing wa
 
 
 def document(
-    routes: Sequence[Route], settings: Settings, scheme: Scheme
+    routes: Sequence[Route],
+    settings: Settings,
+    scheme: Scheme,
+    *,
+    can_change_nodes: bool = True,
 ) -> dict[str, Any]:
-    """The whole description, of a store with these settings and this scheme."""
-    shown = [route for route in routes if route.summary]
+    """The whole description, of a store with these settings and this scheme.
+
+    What is described may be offered to a person: so the two routes that add and remove a
+    node are left out where the engine refuses them.
+    """
+    shown = [
+        route
+        for route in routes
+        if route.summary and (can_change_nodes or not _changes_nodes(route))
+    ]
     bodies = [route.body.decoder.type for route in shown if route.body is not None]
     answers = [r.answer for r in shown if r.answer not in (None, TEXT, Settings)]
     shapes = [Problem, *get_args(BatchOperation), *bodies, *answers]
     _, components = msgspec.json.schema_components(shapes, ref_template=_REF)
     components["Settings"] = settings.shown_schema()
-    modes = list(scheme.fail_modes)
-    mode = {"type": "string", "enum": modes, "default": modes[0]}
+    mode: dict[str, Any] = {"type": "string"}
+    if modes := list(scheme.fail_modes):  # none where no node can be failed from here
+        mode |= {"enum": modes, "default": modes[0]}
     components["FailBody"]["properties"]["mode"] = mode
     secured = settings.api_token is not None
     paths: dict[str, dict[str, Any]] = {}
@@ -79,6 +92,11 @@ def document(
         },
         "security": [{"token": []}] if secured else [],
     }
+
+
+def _changes_nodes(route: Route) -> bool:
+    """True for the routes that an engine with a fixed number of nodes refuses."""
+    return route.path.startswith("/nodes") and route.method != "GET"
 
 
 def _operation(route: Route, *, wants_token: bool) -> dict[str, Any]:

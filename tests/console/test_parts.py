@@ -6,7 +6,7 @@ from console.completion import candidates
 from console.rates import Timings, quantile, rates, timings_of
 from console.shell_words import last_words, rest_of_word
 from console.state import judged, not_served
-from console.words import nodes_text, one_line, share_text, size_text
+from console.words import count_text, nodes_text, one_line, share_text, size_text
 
 
 def shard(replicas, share=0.5, **changes):
@@ -25,6 +25,28 @@ def test_reason_that_keys_are_not_served_is_told_apart():
     assert "--accept-loss" in told[0]
     assert "nodes 1 and 2" in told[1]
     assert told[2].startswith("<0.1% of the keys can be read but not written")
+
+
+def test_store_without_a_leader_is_told_with_how_many_of_its_members_it_takes():
+    alone = shard([0, 1, 2], live=[2], readable=False, writable=False)
+    soon = shard([0, 1, 2], live=[0, 2], readable=False, writable=False)
+
+    assert not_served([alone, shard([0])], by_majority=True) == [
+        "no leader: 1 of 3 members answers, and 2 have to: recover nodes 0 and 1"
+    ]
+    assert "in a moment" in not_served([soon], by_majority=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "problems"), [("up", 0), ("recovering", 2), ("down", 2)]
+)
+def test_member_that_is_up_may_be_a_little_behind_and_is_well(status, problems):
+    node = {"node_id": 0, "status": status, "stale_keys": 3, "waiting_for": []}
+    node["raft"] = {"role": "follower"}
+
+    state = judged({"protocol": "raft", "nodes": [node]}, [shard([0], 1.0)])
+
+    assert len(state["problems"]) == problems
 
 
 @pytest.mark.parametrize(
@@ -97,6 +119,7 @@ def test_words_for_a_person():
     assert nodes_text(list(range(10))).endswith("7 and 2 more")
     assert [size_text(n) for n in (0, 1023, 1536)] == ["0 B", "1,023 B", "1.5 KiB"]
     assert size_text(5 << 40) == "5.0 TiB"
+    assert (count_text(1_234), count_text(None), size_text(None)) == ("1,234", "-", "-")
     assert [share_text(s) for s in (0, 0.00001, 0.5)] == ["0.0%", "<0.1%", "50.0%"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import random
 import re
 import signal
 import socket
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
+ADDRESS = re.compile(r"store on http://127\.0\.0\.1:(\d+)")
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 10.0
 
@@ -30,10 +31,26 @@ def environment() -> dict[str, str]:
     }
 
 
+def free_port() -> int:
+    """A port that a restarted server can have again.
+
+    It is not one of those that connections are given, or a client that knocks while the
+    server is down might get it, or reach itself.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
+
+
 class Served:
     """`run.py` on a free port. Leaving it stops the process, by its own id."""
 
-    def __init__(self, folder: Path, *flags: object) -> None:
+    def __init__(self, folder: Path, *flags: object, **variables: str) -> None:
         self.log = folder / "server.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -42,7 +59,7 @@ class Served:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
-                env=environment(),
+                env=environment() | variables,
             )
         self.port = self._wait_for_port()
 

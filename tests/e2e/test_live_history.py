@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +19,7 @@ from client import Client
 from experiments.recording import Recording
 from tests.callers import Caller, judged, look
 from tests.e2e.pressure import REQUEST_SECONDS_MAX, Operator, press
-from tests.e2e.served import ROOT, Served, environment
+from tests.e2e.served import ROOT, Served, environment, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -37,22 +36,6 @@ class Recorded(NamedTuple):
 
     path: Path
     operator: Operator
-
-
-def free_port() -> int:
-    """A port that a restarted server can have again.
-
-    It is not one of those that connections are given, or a client that knocks while the
-    server is down might get it, or reach itself.
-    """
-    for port in random.sample(range(20_000, 32_000), 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free")
 
 
 def record(path: Path, folder: Path) -> Operator:
