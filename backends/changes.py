@@ -107,6 +107,7 @@ class Changes:
         local, member = self._of_here(node_id, "fail")
         # One that is down can still lose its data; all else changes nothing.
         if member.state == "running" or (mode == WIPE and member.state != "wiped"):
+            self._watch.look()  # what it has now is what it will lack the rest of
             act = {STOP: local.kill, WIPE: local.wipe, PAUSE: local.pause}[mode]
             act(node_id)
             self._record("node_failed", f"node {node_id} failed ({mode})", node_id)
@@ -130,9 +131,8 @@ class Changes:
             seconds = time.monotonic() - began
         copied = max(0, self._watch.view.revision - held) if is_up else 0
         if is_up:
-            detail = (
-                f"node {node_id} caught up with {copied} changes in {seconds:.1f} s"
-            )
+            changes = "1 change" if copied == 1 else f"{copied} changes"
+            detail = f"node {node_id} caught up with {changes} in {seconds:.1f} s"
             self._record("node_recovered", detail, node_id)
         return self._members.node(node_id, Recovery(copied, None, None, seconds))
 
@@ -140,11 +140,7 @@ class Changes:
         self, local: LocalMembers, member: LocalMember, view: View, *, accept_loss: bool
     ) -> None:
         node_id = member.node_id
-        states = {n: each.state for n, each in self._members.local_members().items()}
-        # While none of them answers, those of here are all that one knows of.
-        voters = [each.node_id for each in view.voters] or list(states)
-        whole = sum(states.get(each) != "wiped" for each in voters)
-        is_lost = view.leader is None and whole < majority(len(voters))
+        is_lost = self._members.is_lost(view)
         if is_lost and accept_loss:
             local.take_for_truth(node_id)
             self._watch.begin_anew()  # without data it is another cluster
@@ -152,11 +148,13 @@ class Changes:
             self._record("loss_accepted", detail, node_id)
         elif member.state in ("wiped", "new"):
             if is_lost:
+                here = self._members.local_members().items()
+                whole = [n for n, each in here if each.state != "wiped"]
                 raise Unavailable(
                     "a majority of the members lost their data, so nobody knows what was "
                     "acknowledged; to go on with what one of them holds, recover that one "
                     'with {"accept_loss": true} (whole: '
-                    f"{[n for n, state in states.items() if state != 'wiped'] or 'none'})"
+                    f"{whole or 'none'})"
                 )
             self._join(local, member)
         elif member.state == "paused" and member.pid is not None:

@@ -244,9 +244,10 @@ def open_etcd(settings: Settings) -> EtcdEngine:
                 return list(settings.etcd_endpoints)
             return list(local.client_urls.values())
 
-        def failed() -> list[NodeId]:
+        def failed() -> dict[NodeId, str]:
             members = () if local is None else local.members
-            return [each.node_id for each in members if each.state != "running"]
+            down = (each for each in members if each.state != "running")
+            return {each.node_id: each.client_url for each in down}
 
         space = prefix + LIVE
         watch = Watch(endpoints, roster, space, events, base, failed=failed)

@@ -28,7 +28,7 @@ from models import (
 )
 
 READY_SECONDS_MAX = 1.0
-FRESH_SECONDS = 0.5  # for what need not be newer than that
+FRESH_SECONDS = 1.0  # for what need not be newer than that
 # Members of these versions may diverge after a crash: postmortem of etcd, 2022-04-20.
 DIVERGING = ("3.5.0", "3.5.1", "3.5.2")
 
@@ -178,10 +178,18 @@ class Members:
             live=live,
             readable=is_led,
             writable=is_led,
-            lost=False,
+            lost=self.is_lost(view),
             share=1.0,
         )
         return ShardMap(PARTITION_COUNT, (shard,), ((0, leader),) * PARTITION_COUNT)
+
+    def is_lost(self, view: View) -> bool:
+        """True if a majority lost its data, so that no other can be had."""
+        states = {n: each.state for n, each in self.local_members().items()}
+        # While none of them answers, those of here are all that one knows of.
+        voters = [each.node_id for each in view.voters] or list(states)
+        whole = sum(states.get(each) != "wiped" for each in voters)
+        return view.leader is None and whole < majority(len(voters))
 
     @property
     def revision(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -111,7 +111,7 @@ class Watch:
     """Looks at every member, and puts the endpoints in order after what it sees.
 
     `base` gives the URLs that are asked in any case; others are those that members say
-    themselves. `failed` gives the nodes that are silent because they were failed here.
+    themselves. `failed` gives those that were failed here, and their URLs: they are not asked.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Watch:
         events: EventLog,
         base: Callable[[], Sequence[str]],
         *,
-        failed: Callable[[], Collection[NodeId]],
+        failed: Callable[[], Mapping[NodeId, str]],
     ) -> None:
         self.view = View()
         self.quota = Quota()
@@ -137,6 +137,7 @@ class Watch:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(PROBES_AT_ONCE, "kv-etcd-probe")
         self._led_by = NO_LEADER
+        self._told_leader = 0  # who led when that was told last
         self._members: tuple[Member, ...] = ()
         self._url_of: dict[int, str] = {}  # where each member answered last
         self._cluster = 0  # its id, from the first that answered
@@ -195,8 +196,9 @@ class Watch:
 
     def _look(self, *, count: bool) -> View:
         began, settled = time.monotonic(), self.view.committed
-        base = list(self._base())
-        answers = self.each(base, STATUS, Empty(), Status)
+        base, failed = list(self._base()), set(self._failed().values())
+        asked = [url for url in base if url not in failed]  # who would keep all waiting
+        answers = self.each(asked, STATUS, Empty(), Status)
         by_member = self._by_member(answers)
         self._leave([url for url in base if url not in self._ours], answers)
         if by_member:
@@ -210,7 +212,7 @@ class Watch:
             for member in self._members
             if member.number not in by_member
             for url in member.client_urls
-            if url not in answers
+            if url not in answers and url not in failed
         ]
         if others:
             more = self.each(others, STATUS, Empty(), Status)
@@ -234,7 +236,8 @@ class Watch:
         self, urls: Sequence[str], answers: Mapping[str, Message | Exception]
     ) -> None:
         """Have these asked for nothing, not even for the numbers of the members."""
-        troubles = (answers[url] for url in urls if isinstance(answers[url], Exception))
+        told = (answers.get(url) for url in urls)
+        troubles = (each for each in told if isinstance(each, Exception))
         self._endpoints.leave(urls, str(next(troubles, "")))
 
     def _by_member(
@@ -355,10 +358,12 @@ class Watch:
             else:
                 detail = f"node {each.node_id} answers again"
                 self._events.record("member_back", detail, each.node_id)
-        leader, was_leader = now.leader, before.leader
+        leader = now.leader
         if leader is None or leader.status is None:
-            if was_leader is not None and not any(each.is_led for each in now.seen):
+            if self._told_leader and not any(each.is_led for each in now.seen):
+                self._told_leader = 0
                 self._events.record("leader_lost", "no member knows a leader")
-        elif was_leader is None or was_leader.node_id != leader.node_id:
+        elif self._told_leader != leader.member.number:
+            self._told_leader = leader.member.number
             detail = f"node {leader.node_id} leads, in term {leader.status.term}"
             self._events.record("leader_elected", detail, leader.node_id)

@@ -47,7 +47,7 @@ class Played:
 
         self.watch = Watch(
             self.etcd, self.roster, b"kv/k/", self.events, base,
-            failed=lambda: (),
+            failed=dict,
         )  # fmt: skip
         self.members = Members(self.etcd, self.watch, self.local, self.events)
         self.changes = Changes(

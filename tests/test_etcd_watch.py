@@ -98,7 +98,7 @@ def cluster():
 def opened(cluster):
     made = []
 
-    def watch(base=ALL, failed=()):
+    def watch(base=ALL, failed=None):
         roster = Roster(cluster, b"kv/")
         made.append(
             Watch(
@@ -107,7 +107,7 @@ def opened(cluster):
                 b"kv/k/",
                 cluster.events,
                 lambda: base,
-                failed=lambda: failed,
+                failed=lambda: {} if failed is None else failed,
             )
         )
         return made[-1]
@@ -389,8 +389,10 @@ def test_silence_and_return_of_a_member_are_told_once_each(cluster, opened):
 
 
 def test_silence_of_a_member_that_was_failed_here_is_no_news(cluster, opened):
-    watch = opened(failed=(2,))
+    failed = {}
+    watch = opened(failed=failed)
     watch.look()
+    failed[2] = C
     cluster.says[C] = NotSent("refused")
     watch.look()
 

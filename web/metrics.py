@@ -60,6 +60,8 @@ EVENT_KINDS = (
     *("node_failed", "recovery_began", "node_recovered", "waiting"),
     *("damage_found", "storage_failed", "storage_replaced"),
     *("data_lost", "loss_accepted", "expired", "purged"),
+    *("leader_elected", "leader_lost", "member_silent", "member_back", "member_died"),
+    *("node_added", "node_removed", "room_made", "wrong_cluster"),
 )
 Load = Callable[[], Mapping[str, int]]
 

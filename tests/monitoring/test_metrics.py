@@ -313,11 +313,12 @@ def test_each_kind_of_event_is_there_before_the_first_of_its_kind(app):
 def kinds_in_the_source() -> set[str]:
     """The first argument of each call of `record` on the events of the cluster."""
     found = set()
-    for path in (ROOT / "replication.py", *(ROOT / "cluster").glob("*.py")):
+    engines = [*(ROOT / "cluster").glob("*.py"), *(ROOT / "backends").glob("*.py")]
+    for path in (ROOT / "replication.py", *engines):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if (
                 isinstance(node, ast.Call)
-                and ast.unparse(node.func).endswith("events.record")
+                and ast.unparse(node.func).endswith(("events.record", "self._record"))
                 and isinstance(node.args[0], ast.Constant)
             ):
                 found.add(str(node.args[0].value))
