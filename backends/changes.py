@@ -50,6 +50,7 @@ ALONE_SECONDS = 6.0  # in which a member that is back should have found a leader
 LOOK_SECONDS = 0.05
 QUEUE_SECONDS = 1.0  # that a change waits for the one before
 UPKEEP_SECONDS = 1.0
+PROMOTE_SECONDS_MAX = 2.0
 
 
 class Changes:
@@ -348,9 +349,16 @@ class Changes:
 
     def _promote(self, member: Member) -> None:
         """Make a learner a voter, if it has caught up; else a later look will."""
+        leader, message = self._watch.view.leader, MemberId(member.number)
+        if leader is None:
+            return
         try:
-            self._endpoints.change(PROMOTE, MemberId(member.number), MemberList)
-        except (NobodyCan, NoAnswer, EtcdError):
+            # Of it alone: it says nothing if another service asks in the same moment, and
+            # that is no reason to take it for lost.
+            self._endpoints.ask_one(
+                leader.url, PROMOTE, message, MemberList, PROMOTE_SECONDS_MAX
+            )
+        except (NotSent, NoAnswer, EtcdError):
             return
         with suppress(NobodyCan, NoAnswer, EtcdError):  # a voter it is already
             self._roster.change(partial(joined, member=member.number))

@@ -70,6 +70,8 @@ class PlayedEtcd:
             return Status(header, leader=leader, term=2, applied=9, committed=9)
         if path == MEMBERS:
             return MemberList(header, tuple(self.members.values()))
+        if path == PROMOTE:
+            return self.change(path, message, shape)
         return RangeAnswer(header) if path == RANGE else TxnAnswer(header, True)
 
     def read(self, path, message, _shape):
