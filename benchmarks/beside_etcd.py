@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from benchmarks.etcd import HOW_TO_INSTALL, EtcdCluster, name_of, program
-from benchmarks.figures import Bar, Figure, not_measured
+from benchmarks.etcd import EtcdCluster, name_of, program, without_etcd
+from benchmarks.figures import Bar, Figure
 from benchmarks.options import Options
 from benchmarks.service import store_server, temporary_folder
 from benchmarks.turns import CASES, Tallies, in_words, share_of, take_turns
@@ -36,11 +36,7 @@ def measure_beside_etcd(options: Options) -> list[Figure]:
     """Ours, one member and three members take turns; every line is reported anyhow."""
     found = program()
     if found is None:
-        why = f"etcd is not installed; {HOW_TO_INSTALL}"
-        return [
-            not_measured(title_of(each), "×", BARS.get(each), why)
-            for each in COMPARISONS
-        ]
+        return without_etcd({title_of(each): BARS.get(each) for each in COMPARISONS})
     options.tell("starting etcd")
     with ExitStack() as opened:
         data = opened.enter_context(temporary_folder(options.folder))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.beside_etcd import measure_beside_etcd
 from benchmarks.figures import Figure
+from benchmarks.front import measure_front
 from benchmarks.inside import measure_memory, measure_operations, measure_recovery
 from benchmarks.observed import measure_observed
 from benchmarks.options import Options
@@ -33,6 +34,11 @@ CATALOGUE = (
         "etcd",
         "durable /write and /read over HTTP, as a share of etcd's rate",
         measure_beside_etcd,
+    ),
+    Measurement(
+        "front",
+        "/write and /read over HTTP in front of etcd, as a share of its gateway's rate",
+        measure_front,
     ),
     Measurement(
         "observed",

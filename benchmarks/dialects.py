@@ -15,6 +15,7 @@ from typing import Any
 from processes.server import HOST
 
 VALUE = "v" * 100
+FRONT_PREFIX = "kv/"  # of the keys in etcd of a store that has a front
 
 
 @dataclass(frozen=True)
@@ -75,24 +76,29 @@ class Etcd(Dialect):
     """The JSON gateway of etcd (https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway).
 
     A range is linearizable unless it says otherwise. The answer to a put names no key.
+    Keys are put under a prefix, and `value` is what is put for `VALUE`.
     """
 
+    def __init__(self, prefix: str = "", value: str = VALUE) -> None:
+        self._prefix = prefix
+        self._value = in_base64(value)
+
     def write(self, key: str) -> Exchange:
-        body = {"key": in_base64(key), "value": in_base64(VALUE)}
+        body = {"key": self._name(key), "value": self._value}
         return Exchange(key, post("/v3/kv/put", body), (b'"revision":"',))
 
     def read(self, key: str) -> Exchange:
-        request = post("/v3/kv/range", {"key": in_base64(key)})
-        holds = (in_base64(key).encode(), in_base64(VALUE).encode())
-        return Exchange(key, request, holds)
+        name = self._name(key)
+        request = post("/v3/kv/range", {"key": name})
+        return Exchange(key, request, (name.encode(), self._value.encode()))
 
     def is_of(self, key: str, answer: Any) -> bool:
         revision = int(answer["header"]["revision"])
         found = answer.get("kvs", [])  # by a range
-        return revision > 0 and all(each["key"] == in_base64(key) for each in found)
+        return revision > 0 and all(each["key"] == self._name(key) for each in found)
 
-
-DIALECTS: dict[str, Dialect] = {"store": Store(), "etcd": Etcd()}
+    def _name(self, key: str) -> str:
+        return in_base64(self._prefix + key)
 
 
 def post(path: str, content: dict[str, str]) -> bytes:
@@ -112,3 +118,11 @@ def in_base64(text: str) -> str:
 def key_of(number: int) -> str:
     """A key of 20 bytes."""
     return f"benchmark-{number:010d}"
+
+
+DIALECTS: dict[str, Dialect] = {
+    "store": Store(),
+    "etcd": Etcd(),
+    # What a front sends to etcd for what a client sends to it.
+    "front": Etcd(f"{FRONT_PREFIX}k/", json.dumps(VALUE)),
+}

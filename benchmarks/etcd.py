@@ -1,55 +1,54 @@
 """etcd, the peer of the durable store: clusters of it that are ours to start and to end.
 
-Version 3.4 or newer. A member is a process of its own with every setting of weight at its
-default, which is: synced to disk before a put is answered, and read linearizably. Ports
-are free ones of 127.0.0.1, and the data lie on the disk of the store that is measured
-beside it, until the end.
-https://etcd.io/docs/v3.4/op-guide/configuration/
+Members are run as the local ones of a front are, on free ports of 127.0.0.1, but every
+setting of weight is at its default: synced to disk before a put is answered, and read
+linearizably. The data lie on the disk of the store that is measured beside it, until the
+end. https://etcd.io/docs/v3.4/op-guide/configuration/
 """
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
-import shutil
-import socket
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from backends.endpoints import Endpoints
+from backends.gateway import EtcdError, NoAnswer, NotSent, Security
+from backends.local_program import ARCHITECTURE, EtcdMissing, flags_of, installed
+from backends.local_state import SavedCluster, client_url, new_cluster
+from backends.messages import STATUS, Empty, Status
+from benchmarks.figures import Bar, Figure, not_measured
 from benchmarks.load import Load, Tally
 from benchmarks.service import temporary_folder
 from benchmarks.turns import drive
-from processes.server import HOST, ProcessFailed, Server, answers
+from processes.server import ProcessFailed, Server, answers
 
-PROGRAM = "etcd"
 HOW_TO_INSTALL = "on Debian or Ubuntu: apt-get install etcd-server"
 IN_WORDS = {1: "one", 3: "three"}
-# Without it 64-bit ARM is refused by versions that Debian has.
-ARCHITECTURE = "ETCD_UNSUPPORTED_ARCH"
+TUNED = ("snapshot-count", "auto-compaction-mode", "auto-compaction-retention")
 STATUS_SECONDS_MAX = 10.0
 
 
 def program() -> str | None:
     """Where etcd is installed, None if it is not."""
-    return shutil.which(PROGRAM)
+    try:
+        return installed()
+    except EtcdMissing:
+        return None
+
+
+def without_etcd(bars: Mapping[str, Bar | None]) -> list[Figure]:
+    """Every line by its title, and that it could not be measured."""
+    why = f"etcd is not installed; {HOW_TO_INSTALL}"
+    return [not_measured(title, "×", bar, why) for title, bar in bars.items()]
 
 
 def name_of(members: int) -> str:
     """What a cluster of so many members is called."""
     return f"{IN_WORDS[members]}-member etcd"
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a member says of itself: ids of members, and how many puts it has applied."""
-
-    member: int
-    leader: int  # 0 where it knows of none
-    revision: int  # grows by one with each put
-    version: str
 
 
 class EtcdCluster:
@@ -59,78 +58,90 @@ class EtcdCluster:
     members say is kept in `folder`, and while they run their data too.
     """
 
-    def __init__(self, program: str, members: int, folder: Path) -> None:
+    def __init__(
+        self, program: str, members: int, folder: Path, dialect: str = "etcd"
+    ) -> None:
         self.name = name_of(members)
         self.version = ""
         self._program = program
-        self._members = members
         self._folder = folder
-        self._ports: list[int] = []
+        self._dialect = dialect
+        self._cluster = new_cluster(members)
         self._opened = ExitStack()
 
     def __enter__(self) -> EtcdCluster:
         with ExitStack() as opened:
             data = Path(opened.enter_context(temporary_folder(self._folder)))
-            ports = free_ports(2 * self._members)
-            self._ports, peer_ports = ports[: self._members], ports[self._members :]
-            commands = commands_of(self._program, data, self._ports, peer_ports)
+            commands = commands_of(self._program, data, self._cluster)
             servers = [self._server(n, each) for n, each in enumerate(commands)]
             for server in servers:
                 opened.callback(server.kill)  # nothing of it is wanted any more
                 server.launch()
-            for server, port in zip(servers, self._ports, strict=True):
+            for server, port in zip(servers, self.ports, strict=True):
                 server.wait_for(partial(answers, port, "/health"))
-            self.version = status_of(self._ports[0]).version
+            self.version = status_of(self.urls[0]).version
             self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._opened.close()
 
+    @property
+    def ports(self) -> list[int]:
+        """Where each member answers clients."""
+        return [each.client_port for each in self._cluster.members.values()]
+
+    @property
+    def urls(self) -> list[str]:
+        """The same as URLs."""
+        return [client_url(each) for each in self._cluster.members.values()]
+
     def bear(self, load: Load) -> Tally:
         """Let a load run; what became of it. A put that is not there is a failure."""
-        port, before = self._leader()
-        tally = drive(replace(load, port=port, dialect="etcd"))
+        url, before = self._leader()
+        port = self.ports[self.urls.index(url)]
+        load = replace(load, ports=(port,), dialect=self._dialect)
+        return self._audited(load, url, before)
+
+    def bear_behind(self, load: Load) -> Tally:
+        """The same for a load that goes to somebody who passes it on to here."""
+        return self._audited(load, *self._leader())
+
+    def _audited(self, load: Load, url: str, before: Status) -> Tally:
+        tally = drive(load)
         if load.operation == "write":
-            tally = audited(tally, status_of(port).revision - before.revision)
+            applied = status_of(url).header.revision - before.header.revision
+            tally = audited(tally, applied)
         return tally
 
-    def _leader(self) -> tuple[int, Status]:
-        """The port of the leader, which may be another one than a while ago."""
-        for port in self._ports:
-            status = status_of(port)
-            if status.leader == status.member:
-                return port, status
+    def _leader(self) -> tuple[str, Status]:
+        """The URL of the leader, which may be another one than a while ago."""
+        for url in self.urls:
+            status = status_of(url)
+            if status.leader == status.header.member_id:
+                return url, status
         raise ProcessFailed(f"{self.name} has no leader")
 
     def _server(self, number: int, command: list[str]) -> Server:
-        log = self._folder / f"server-etcd-{self._members}-{number}.log"
+        members = len(self._cluster.members)
+        log = self._folder / f"server-etcd-{members}-{number}.log"
         kept = {n: os.environ[n] for n in (ARCHITECTURE,) if n in os.environ}
         return Server(command, log, kept)
 
 
-def commands_of(
-    program: str, data: Path, ports: list[int], peer_ports: list[int]
-) -> list[list[str]]:
+def commands_of(program: str, data: Path, cluster: SavedCluster) -> list[list[str]]:
     """The command of each member; every one has to know all the others."""
-    peers = [f"http://{HOST}:{port}" for port in peer_ports]
-    cluster = ",".join(f"member-{n}={peer}" for n, peer in enumerate(peers))
-    commands = []
-    for number, (port, peer) in enumerate(zip(ports, peers, strict=True)):
-        flags = {
-            "name": f"member-{number}",
-            "data-dir": data / f"member-{number}",
-            "listen-client-urls": f"http://{HOST}:{port}",
-            "advertise-client-urls": f"http://{HOST}:{port}",
-            "listen-peer-urls": peer,
-            "initial-advertise-peer-urls": peer,
-            "initial-cluster": cluster,
-            "initial-cluster-token": data.name,
-            "logger": "zap",
-            "log-level": "warn",
-        }
-        commands.append([program, *(f"--{n}={text}" for n, text in flags.items())])
-    return commands
+    return [
+        [
+            program,
+            *(
+                f"--{name}={text}"
+                for name, text in flags_of(data, cluster, node_id).items()
+                if name not in TUNED
+            ),
+        ]
+        for node_id in cluster.members
+    ]
 
 
 def audited(tally: Tally, applied: int) -> Tally:
@@ -146,29 +157,10 @@ def audited(tally: Tally, applied: int) -> Tally:
     )
 
 
-def status_of(port: int) -> Status:
-    """What the member at this port says of itself. Raises ProcessFailed."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=STATUS_SECONDS_MAX)
+def status_of(url: str) -> Status:
+    """What the member at this URL says of itself. Raises ProcessFailed."""
+    nobody = Endpoints((), Security(), STATUS_SECONDS_MAX)
     try:
-        connection.request("POST", "/v3/maintenance/status", b"{}")
-        answer = json.loads(connection.getresponse().read())
-        header = answer["header"]
-        return Status(
-            member=int(header["member_id"]),
-            leader=int(answer.get("leader", 0)),
-            revision=int(header["revision"]),
-            version=answer["version"],
-        )
-    except (OSError, http.client.HTTPException, LookupError, ValueError) as error:
+        return nobody.ask_one(url, STATUS, Empty(), Status, STATUS_SECONDS_MAX)
+    except (NotSent, NoAnswer, EtcdError) as error:
         raise ProcessFailed(f"an etcd member tells no status: {error!r}") from error
-    finally:
-        connection.close()
-
-
-def free_ports(count: int) -> list[int]:
-    """So many ports of 127.0.0.1 that nobody listens on just now, no two the same."""
-    with ExitStack() as held:
-        sockets = [
-            held.enter_context(socket.create_server((HOST, 0))) for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in sockets]

@@ -13,6 +13,7 @@ import selectors
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from benchmarks.dialects import DIALECTS, Exchange, key_of
@@ -28,13 +29,14 @@ class Load:
 
     With `seconds` 0 every key is sent once; otherwise it goes around until time is up.
     Where to, and in which of the `DIALECTS`, is for the server under load to fill in.
+    Connections are spread evenly over several ports.
     """
 
     operation: str
     connections: int
     seconds: float
     keys: int = 1_000
-    port: int = 0
+    ports: Sequence[int] = ()
     dialect: str = "store"
 
 
@@ -91,7 +93,7 @@ class Generator:
     def run(self) -> Tally:
         """Send until time is up, or every key was sent; then wait for what is open."""
         load, tally = self._load, self._tally
-        lanes = [self._connect() for _ in range(load.connections)]
+        lanes = [self._connect(number) for number in range(load.connections)]
         began = time.perf_counter()
         until = began + load.seconds
         try:
@@ -112,8 +114,9 @@ class Generator:
             self._selector.close()
         return self._summary(time.perf_counter() - began, lanes)
 
-    def _connect(self) -> Lane:
-        connection = socket.create_connection((HOST, self._load.port), timeout=10)
+    def _connect(self, number: int) -> Lane:
+        port = self._load.ports[number % len(self._load.ports)]
+        connection = socket.create_connection((HOST, port), timeout=10)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         lane = Lane(connection)
         self._selector.register(connection, selectors.EVENT_READ, lane)

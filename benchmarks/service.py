@@ -102,7 +102,7 @@ class Service(Server):
 
     def bear(self, load: Load) -> Tally:
         """Let a load run; what became of it."""
-        return drive(replace(load, port=self.port))
+        return drive(replace(load, ports=(self.port,)))
 
 
 def store_server(storage: str, data: str, folder: Path) -> Service:

@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import Any, Protocol
@@ -37,8 +37,13 @@ class Target(Protocol):
         """Let a load run, to this target; what became of it."""
 
 
-def take_turns(options: Options, targets: Sequence[Target]) -> Tallies:
-    """Every case in every round on every target, each time another one first."""
+def take_turns(
+    options: Options, targets: Sequence[Target], several: Collection[str] = ()
+) -> Tallies:
+    """Every case in every round on every target, each time another one first.
+
+    Those in `several` are several servers, which one connection cannot be split over.
+    """
     tallies: dict[tuple[str, str, int], list[Tally]] = defaultdict(list)
     for target in targets:
         _fill(target)
@@ -50,6 +55,8 @@ def take_turns(options: Options, targets: Sequence[Target]) -> Tallies:
                 f"{operation}, {in_words(connections)}"
             )
             for target in [*targets[first:], *targets[:first]]:
+                if connections == 1 and target.name in several:
+                    continue
                 tally = target.bear(Load(operation, connections, options.seconds))
                 tallies[target.name, operation, connections].append(tally)
     return tallies

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from backends.local_state import SavedCluster, SavedMember, client_url, peer_url
+from backends.messages import Header, Status
 from benchmarks import beside_etcd, etcd
 from benchmarks.beside_etcd import BARS, COMPARISONS, STORAGE, figures_of, title_of
 from benchmarks.dialects import DIALECTS, Etcd, Store, key_of
-from benchmarks.etcd import EtcdCluster, Status, audited, commands_of, name_of
+from benchmarks.etcd import EtcdCluster, audited, commands_of, name_of
 from benchmarks.load import Load, Tally
 from benchmarks.options import Options
 from processes.server import ProcessFailed, environment
@@ -99,23 +101,39 @@ def test_answers_of_etcd_are_parsed_for_their_key():
 # --- Clusters ----------------------------------------------------------------------------
 
 
+def saved(members):
+    """A cluster of so many members: 0 answers clients at 1 and members at 11."""
+    ports = {n: SavedMember(n + 1, n + 11) for n in range(members)}
+    initial = tuple((f"member-{n}", peer_url(each)) for n, each in ports.items())
+    founders = {n: SavedMember(n + 1, n + 11, initial=initial) for n in ports}
+    return SavedCluster("token", members, members, founders)
+
+
 def test_members_know_each_other_and_share_neither_port_nor_folder():
-    commands = commands_of("etcd", Path("/data-1"), [1, 2, 3], [4, 5, 6])
+    commands = commands_of("etcd", Path("/data-1"), saved(3))
 
     flags = [dict(word.split("=", 1) for word in command[1:]) for command in commands]
     assert {each["--initial-cluster"] for each in flags} == {
-        "member-0=http://127.0.0.1:4,member-1=http://127.0.0.1:5,"
-        "member-2=http://127.0.0.1:6"
+        "member-0=http://127.0.0.1:11,member-1=http://127.0.0.1:12,"
+        "member-2=http://127.0.0.1:13"
     }
     own = ["--name", "--data-dir", "--listen-client-urls", "--listen-peer-urls"]
     for name in own:
         assert len({each[name] for each in flags}) == 3
 
 
-def test_nothing_that_etcd_syncs_is_switched_off():
-    (command,) = commands_of("etcd", Path("/data-1"), [1], [2])
+def test_nothing_that_etcd_syncs_is_switched_off_and_nothing_is_tuned():
+    (command,) = commands_of("etcd", Path("/data-1"), saved(1))
 
-    assert not [word for word in command if "unsafe" in word or "sync" in word]
+    for word in command:
+        assert not any(
+            part in word for part in ("unsafe", "sync", "snapshot", "compact")
+        )
+
+
+def said(member, leader, revision=5):
+    """What a member says of itself; its id and the leader's as tens of their ports."""
+    return Status(Header(member_id=member, revision=revision), "3", leader=leader)
 
 
 @pytest.fixture
@@ -123,41 +141,53 @@ def cluster(monkeypatch):
     """A cluster of three whose members say what `statuses` has for their ports."""
     statuses: dict[int, list[Status]] = {}
     made = EtcdCluster("etcd", 3, Path())
-    monkeypatch.setattr(made, "_ports", [1, 2, 3])
-    monkeypatch.setattr(etcd, "status_of", lambda port: statuses[port].pop(0))
+    at = {client_url(each): n for n, each in saved(3).members.items()}
+    monkeypatch.setattr(made, "_cluster", saved(3))
+    monkeypatch.setattr(etcd, "status_of", lambda url: statuses[at[url] + 1].pop(0))
     return made, statuses
 
 
-def bear(cluster, monkeypatch, operation="write", **tally):
+def bear(bear_load, monkeypatch, operation="write", **tally):
+    """Let a load be borne that comes to this: the tally, and where it was sent."""
     seen = []
 
     def drive(load):
-        seen.append((load.port, load.dialect))
+        seen.append((load.ports, load.dialect))
         return Tally(**tally)
 
     monkeypatch.setattr(etcd, "drive", drive)
-    return cluster.bear(Load(operation, 1, 1.0)), seen
+    return bear_load(Load(operation, 1, 1.0, ports=(77,))), seen
 
 
 def test_load_goes_to_the_leader(cluster, monkeypatch):
     made, statuses = cluster
-    statuses[1] = [Status(11, 22, 5, "3")]
-    statuses[2] = [Status(22, 22, 5, "3")]
+    statuses[1], statuses[2] = [said(10, 20)], [said(20, 20)]
 
-    tally, seen = bear(made, monkeypatch, "read", answers=7)
+    tally, seen = bear(made.bear, monkeypatch, "read", answers=7)
 
-    assert seen == [(2, "etcd")]
+    assert seen == [((2,), "etcd")]
     assert (tally.answers, tally.failures) == (7, 0)
 
 
+def test_load_behind_somebody_goes_where_it_was_sent(cluster, monkeypatch):
+    made, statuses = cluster
+    statuses[1] = [said(10, 10)]
+
+    tally, seen = bear(made.bear_behind, monkeypatch, "read", answers=7)
+
+    assert seen == [((77,), "store")]
+    assert (tally.answers, tally.failures) == (7, 0)
+
+
+@pytest.mark.parametrize("bears", ["bear", "bear_behind"])
 @pytest.mark.parametrize(("applied", "failures"), [(7, 0), (8, 0), (6, 1), (0, 7)])
 def test_acknowledged_put_that_was_not_applied_is_a_failure(
-    cluster, monkeypatch, applied, failures
+    cluster, monkeypatch, applied, failures, bears
 ):
     made, statuses = cluster
-    statuses[1] = [Status(11, 11, 5, "3"), Status(11, 11, 5 + applied, "3")]
+    statuses[1] = [said(10, 10), said(10, 10, 5 + applied)]
 
-    tally, _ = bear(made, monkeypatch, answers=7)
+    tally, _ = bear(getattr(made, bears), monkeypatch, answers=7)
 
     assert tally.failures == failures
     assert ("acknowledged" in tally.first_failure) == bool(failures)
@@ -172,10 +202,15 @@ def test_audit_keeps_what_went_wrong_first():
 def test_cluster_without_a_leader_cannot_be_measured(cluster, monkeypatch):
     made, statuses = cluster
     for port in (1, 2, 3):
-        statuses[port] = [Status(port, 0, 5, "3")]
+        statuses[port] = [said(port, 0)]
 
     with pytest.raises(ProcessFailed, match="no leader"):
-        bear(made, monkeypatch)
+        bear(made.bear, monkeypatch)
+
+
+def test_member_that_is_not_there_cannot_be_measured():
+    with pytest.raises(ProcessFailed, match="tells no status"):
+        etcd.status_of("http://127.0.0.1:1")
 
 
 def test_settings_of_stores_outside_do_not_reach_a_server(monkeypatch):

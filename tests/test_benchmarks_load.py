@@ -1,13 +1,15 @@
 """What the load generator sends and accepts, and how servers take turns under it."""
 
 import json
+import socket
+from contextlib import suppress
 
 import pytest
 
 from benchmarks.bare_app import create_app
 from benchmarks.dialects import VALUE, Exchange, Store, key_of
 from benchmarks.figures import Bar
-from benchmarks.load import Load, Tally, complete
+from benchmarks.load import Generator, Load, Tally, complete
 from benchmarks.options import Options
 from benchmarks.turns import CASES, share_of, take_turns
 from processes.server import ProcessFailed
@@ -73,6 +75,34 @@ def test_requests_fit_what_the_bare_route_answers():
     assert not read.is_right(HEAD, written.data)
 
 
+@pytest.mark.parametrize(
+    ("connections", "each"), [(16, [8, 8]), (3, [2, 1]), (1, [1, 0])]
+)
+def test_connections_are_spread_evenly_over_the_ports(connections, each):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as first,
+        socket.create_server(("127.0.0.1", 0)) as second,
+    ):
+        listeners = (first, second)
+        ports = tuple(listener.getsockname()[1] for listener in listeners)
+
+        Generator(Load("read", connections, 1e-9, ports=ports)).run()
+
+        for listener in listeners:
+            listener.settimeout(0)
+        assert [accepted(listener) for listener in listeners] == each
+
+
+def accepted(listener):
+    """How many connections wait to be accepted."""
+    count = 0
+    with suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
+
+
 # --- Turns -------------------------------------------------------------------------------
 
 
@@ -104,6 +134,19 @@ def test_every_case_goes_through_all_targets_before_the_next_begins(tmp_path):
         assert len({load for _, load in turn}) == 1
     assert {turn[0][0] for turn in turns} == set("abc")  # none always goes first
     assert {len(each) for each in tallies.values()} == {4}
+
+
+def test_one_connection_is_not_split_over_several_servers(tmp_path):
+    log: list[tuple[str, Load]] = []
+    targets = [Bearer(name, log, Tally(rate=1.0)) for name in "abc"]
+
+    tallies = take_turns(Options(folder=tmp_path, rounds=2), targets, several=("b",))
+
+    borne = {load.connections for name, load in log if name == "b"}
+    assert borne == {connections for _, connections in CASES} - {1}
+    assert set(tallies) == {
+        (name, *case) for name in "abc" for case in CASES if name != "b" or case[1] > 1
+    }
 
 
 def test_target_that_cannot_be_filled_is_not_measured(tmp_path):

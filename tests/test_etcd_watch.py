@@ -389,7 +389,7 @@ def test_silence_and_return_of_a_member_are_told_once_each(cluster, opened):
 
 
 def test_silence_of_a_member_that_was_failed_here_is_no_news(cluster, opened):
-    failed = {}
+    failed: dict[int, str] = {}
     watch = opened(failed=failed)
     watch.look()
     failed[2] = C

@@ -17,6 +17,7 @@ from processes.server import ProcessFailed, Server, answers
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 60
+LINES = {"etcd": 8, "front": 6}  # of what is measured beside etcd
 needs_etcd = pytest.mark.skipif(
     program() is None, reason=f"etcd is not installed; {HOW_TO_INSTALL}"
 )
@@ -70,7 +71,8 @@ def test_every_measurement_runs_and_leaves_nothing_behind(tmp_path):
     assert list(kept) == [each.name for each in CATALOGUE]
     if program() is None:
         assert HOW_TO_INSTALL in done.stdout
-        assert {each["standing"] for each in kept.pop("etcd")} == {"not measured"}
+        for name in LINES:
+            assert {each["standing"] for each in kept.pop(name)} == {"not measured"}
     figures = [figure for each in kept.values() for figure in each]
     assert all(figure["value"] > 0 and not figure["failures"] for figure in figures)
     assert not list(tmp_path.glob("data-*"))
@@ -81,14 +83,18 @@ def test_every_measurement_runs_and_leaves_nothing_behind(tmp_path):
 
 
 @needs_etcd
-def test_etcd_is_measured_beside_and_takes_no_settings_from_outside(tmp_path):
-    joining = {"ETCD_INITIAL_CLUSTER_STATE": "existing"}  # would wait for the others
+@pytest.mark.parametrize("name", LINES)
+def test_etcd_is_measured_beside_and_takes_no_settings_from_outside(tmp_path, name):
+    outside = {
+        "ETCD_INITIAL_CLUSTER_STATE": "existing",  # would wait for the others
+        "KV_ETCD_PREFIX": "other/",  # fronts would not write what the gateway reads
+    }
 
-    done = run_bench(tmp_path, "--quick", "--only", "etcd", **joining)
+    done = run_bench(tmp_path, "--quick", "--only", name, **outside)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    figures = results_of(tmp_path)["etcd"]
-    assert len(figures) == 8
+    figures = results_of(tmp_path)[name]
+    assert len(figures) == LINES[name]
     for figure in figures:
         assert figure["failures"] == 0, figure["detail"]
         for tally in figure["extra"]["ours"] + figure["extra"]["theirs"]:
@@ -97,25 +103,27 @@ def test_etcd_is_measured_beside_and_takes_no_settings_from_outside(tmp_path):
     assert processes_of(tmp_path) == []
 
 
-def test_bench_without_etcd_says_so_and_keeps_the_lines(tmp_path):
+@pytest.mark.parametrize("name", LINES)
+def test_bench_without_etcd_says_so_and_keeps_the_lines(tmp_path, name):
     nothing = tmp_path / "empty"
     nothing.mkdir()
 
-    done = run_bench(tmp_path, "--quick", "--only", "etcd", PATH=str(nothing))
+    done = run_bench(tmp_path, "--quick", "--only", name, PATH=str(nothing))
 
     assert done.returncode == 2, done.stdout + done.stderr
-    assert f"Not measured: etcd (etcd is not installed; {HOW_TO_INSTALL})." in (
+    assert f"Not measured: {name} (etcd is not installed; {HOW_TO_INSTALL})." in (
         done.stdout
     )
-    assert len(results_of(tmp_path)["etcd"]) == 8
+    assert len(results_of(tmp_path)[name]) == LINES[name]
 
 
 @needs_etcd
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, and Linux for a kill")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_etcd_does_not_outlive_a_bench_that_is_ended(tmp_path, number):
-    arguments = ["--only", "etcd", "--seconds", "20"]
-    everything = 6  # ours, one member and three, and the bench itself
+@pytest.mark.parametrize("name", LINES)
+def test_etcd_does_not_outlive_a_bench_that_is_ended(tmp_path, name, number):
+    arguments = ["--only", name, "--seconds", "20"]
+    everything = 6  # the bench, three members, and one more and ours, or two fronts
     with (tmp_path / "said.txt").open("wb") as said:
         bench = subprocess.Popen(
             command(tmp_path / "out", *arguments), cwd=ROOT, stdout=said, stderr=said
