@@ -55,6 +55,10 @@ def greeting(
 ) -> str:
     """What a person wants to know at the start, on one screen."""
     absent = [node.node_id for node in nodes if node.status != "up"]
+    spread = f"{len(nodes)} nodes, each key on {scheme.replicas} of them ({scheme.placement}), "
+    if not nodes:
+        spread = "no node answers yet, and until one does keys are 503; "
+    second = "-X POST {url}/fail/0" if scheme.fail_modes else "{url}/nodes"
     name = "127.0.0.1" if settings.host in WILDCARDS else settings.host
     url = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
     token = (
@@ -65,13 +69,12 @@ def greeting(
     return f"""
 Key-value store on {url}  (open it in a browser: break it, and see what survives)
 
-  {len(nodes)} nodes, each key on {scheme.replicas} of them \
-({scheme.placement}), {scheme.protocol}, {settings.consistency}
+  {spread}{scheme.protocol}, {settings.consistency}
   {scheme.survival}{_not_up(absent)}
 
   curl -X POST {url}/write{token} -H 'Content-Type: application/json' \
 -d '{{"key":"greeting","value":"hello"}}'
-  curl -X POST {url}/fail/0{token}
+  curl {second.format(url=url)}{token}
   curl {url}/read/greeting{token}
 
 Stop with Ctrl-C.

@@ -159,6 +159,8 @@ class Members:
         trouble = self._endpoints.why_no_leader(any_key, READY_SECONDS_MAX)
         if trouble is None:
             return None
+        if not view.voters:
+            return trouble
         answering = sum(each.status is not None for each in view.voters)
         return (
             f"no leader: {answering} of {len(view.voters)} members answer, and a majority "

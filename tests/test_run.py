@@ -7,6 +7,7 @@ import pytest
 
 import run
 import serving
+from backends.etcd import open_etcd
 from config import Settings
 from console.catalogue import CLIENT, COMMANDS, MEASURE
 from replication import open_manager
@@ -126,3 +127,14 @@ def test_start_shows_no_token_and_an_address_that_works():
     assert "http://127.0.0.1:1/write" in text
     loopback = Settings(storage="memory", host="::1")
     assert "http://[::1]:1/write" in greeting(loopback)
+
+
+def test_start_before_any_member_of_etcd_answers_says_so_and_offers_no_failure():
+    settings = Settings(engine="etcd", etcd_endpoints=("http://127.0.0.1:1",))
+    with open_etcd(settings) as store:
+        text = serving.greeting(settings, store.scheme, 1, store.nodes())
+
+    assert "no node answers yet" in text
+    assert "in etcd at http://127.0.0.1:1" in text
+    assert "/fail/" not in text
+    assert text.count("curl") == 3
