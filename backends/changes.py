@@ -108,7 +108,7 @@ class Changes:
         local, member = self._of_here(node_id, "fail")
         # One that is down can still lose its data; all else changes nothing.
         if member.state == "running" or (mode == WIPE and member.state != "wiped"):
-            self._watch.look()  # what it has now is what it will lack the rest of
+            self._watch.look(count=True)  # what it has now is the last that it tells
             act = {STOP: local.kill, WIPE: local.wipe, PAUSE: local.pause}[mode]
             act(node_id)
             self._record("node_failed", f"node {node_id} failed ({mode})", node_id)
