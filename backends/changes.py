@@ -28,7 +28,7 @@ from backends.messages import (
     MoveLeader,
     PutAnswer,
 )
-from backends.room import make_room
+from backends.room import Room
 from backends.roster import Numbers, Roster, joined, joining, name_of, replaced
 from backends.watch import Seen, View
 from config import is_member_url
@@ -70,7 +70,7 @@ class Changes:
         self._record = members.events.record
         self._roster = roster
         self._local = local
-        self._quota_bytes = quota_bytes
+        self._room = Room(endpoints, self._watch, quota_bytes)
         self._lock = threading.Lock()
         self._told_dead: set[NodeId] = set()
         self._ended = threading.Event()
@@ -375,9 +375,7 @@ class Changes:
     def _keep_up_once(self) -> None:
         view = self._watch.look()
         self._number_local()
-        if self._local is not None and make_room(
-            self._endpoints, self._watch, view, self._quota_bytes
-        ):
+        if self._local is not None and self._room.make(view):
             self._record("room_made", "writes are taken again")
         learners = [each for each in view.seen if each.member.is_learner]
         if learners:

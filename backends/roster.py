@@ -83,15 +83,18 @@ class Roster:
         self._key = prefix + b"nodes"
         self.numbers = Numbers()
 
-    def of(self, members: Sequence[Member]) -> Mapping[int, NodeId]:
+    def of(
+        self, members: Sequence[Member], *, keep: bool = True
+    ) -> Mapping[int, NodeId]:
         """The number of each member, kept if it was new; never an error.
 
-        Without a leader new ones cannot be kept: they are what they would be, until then.
+        Without a leader new ones cannot be kept (and with `keep` false are not tried to
+        be): they are what they would be, until then.
         """
         if any(name_of(m.number) not in self.numbers.members for m in members):
             try:
                 self._load(self._endpoints.peek)
-                if numbered(self.numbers, members) != self.numbers:
+                if keep and numbered(self.numbers, members) != self.numbers:
                     self.change(lambda numbers: numbered(numbers, members))
             except (NobodyCan, NoAnswer, EtcdError):
                 pass

@@ -219,7 +219,8 @@ class Watch:
             answers |= more
             by_member |= self._by_member(more)
         self._url_of |= {member: url for member, (url, _) in by_member.items()}
-        numbers = self._roster.of(self._members)
+        is_led = any(status.leader for _, status in by_member.values())
+        numbers = self._roster.of(self._members, keep=is_led)
         old = {each.member.number: each for each in self.view.seen}
         seen = [
             self._seen(

@@ -121,7 +121,7 @@ async function connect() {
   state.consistency = config.data?.consistency ?? "";
   const schemas = described.data?.components?.schemas;
   state.modes = enumOf(schemas?.FailBody?.properties?.mode) ?? (schemas ? [] : ["stop"]);
-  state.canChangeNodes = Boolean(described.data?.paths?.["/nodes"]?.post);
+  state.canChangeNodes = described.data?.paths?.["/nodes"]?.post?.["x-offered"] === true;
   const parameters = described.data?.paths?.["/write"]?.post?.parameters ?? [];
   const level = parameters.find((parameter) => parameter.name === "consistency");
   state.levels = enumOf(level?.schema) ?? [];

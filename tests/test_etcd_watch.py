@@ -318,7 +318,7 @@ def test_member_of_another_cluster_is_never_asked_for_keys_and_told_once(
 def test_member_of_another_cluster_is_left_before_numbers_are_asked_for(
     cluster, opened
 ):
-    cluster.tell(1, cluster=5)
+    cluster.tell(1, leader=1, cluster=5)
     cluster.tell(2, leader=2, cluster=6)  # that could answer, where the first cannot
     left_at_peek = []
 

@@ -59,14 +59,10 @@ def document(
 ) -> dict[str, Any]:
     """The whole description, of a store with these settings and this scheme.
 
-    What is described may be offered to a person: so the two routes that add and remove a
-    node are left out where the engine refuses them.
+    What is described may be offered to a person: so `x-offered` is false of the two routes
+    that add and remove a node where the engine refuses them.
     """
-    shown = [
-        route
-        for route in routes
-        if route.summary and (can_change_nodes or not _changes_nodes(route))
-    ]
+    shown = [route for route in routes if route.summary]
     bodies = [route.body.decoder.type for route in shown if route.body is not None]
     answers = [r.answer for r in shown if r.answer not in (None, TEXT, Settings)]
     shapes = [Problem, *get_args(BatchOperation), *bodies, *answers]
@@ -81,6 +77,8 @@ def document(
     for route in shown:
         path = route.template
         described = _operation(route, wants_token=secured and path not in OPEN_PATHS)
+        if _changes_nodes(route):
+            described["x-offered"] = can_change_nodes
         paths.setdefault(path, {})[route.method.lower()] = described
     return {
         "openapi": "3.1.0",

@@ -18,7 +18,7 @@ QUOTA = 16 << 20
 VALUE = "v" * 100_000
 WRITERS = 8
 FULL, UNAVAILABLE, UNCERTAIN, DONE = 507, 503, 504, 200
-SECONDS_MAX = 20.0
+SECONDS_MAX = 40.0
 
 
 class Writer(threading.Thread):
