@@ -10,7 +10,7 @@ so nobody can get in between, whichever of many services sent it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from msgspec import Raw
@@ -34,6 +34,7 @@ from backends.messages import (
     TxnAnswer,
     Written,
 )
+from backends.together import Together
 from backends.watch import Quota
 from cluster.listing import RECORDS_BYTES, KeyInfo, KeyPage, RecordInfo, RecordPage
 from limits import TTL_SECONDS_MAX
@@ -55,6 +56,8 @@ T = TypeVar("T")
 LIVE = b"k/"  # after the prefix: where values are
 NO_REVISION = -1  # that no key has
 TOMBSTONES_SHARE = 10  # tombstones of a tenth of their time share a lease
+TOGETHER_BYTES = 256 << 10  # of values that share a trip
+Read = tuple[KeyValue | None, Header]
 RECORDS_FIRST, RECORDS_MAX = 16, 64  # fetched at once: nobody knows how large they are
 
 
@@ -79,6 +82,8 @@ class Keys:
         self._endpoints = endpoints
         self._leases = Leases(endpoints)
         self._quota = quota
+        self._reads = Together(self._read_all)
+        self._puts = Together(self._put_all, _fits)
         self._grace = grace_seconds
         self._seconds = seconds
         self._monotonic = monotonic
@@ -89,11 +94,14 @@ class Keys:
         KeyNotFound with the tombstone's version, if there is one.
         """
         ask = self._endpoints.peek if stale else self._endpoints.read
-        name = key.encode()
-        live = Range(self.live + name, serializable=stale)
-        answer = reading(lambda: ask(RANGE, live, RangeAnswer))
-        if answer.kvs:
-            return answer.kvs[0], answer.header
+        live = Range(self.live + key.encode(), serializable=stale)
+        if stale:
+            answer = reading(lambda: ask(RANGE, live, RangeAnswer))
+            there, header = answer.kvs[0] if answer.kvs else None, answer.header
+        else:
+            there, header = reading(lambda: self._reads.ask(live))
+        if there is not None:
+            return there, header
         both = self.look_for(key, stale=stale)  # again, at one revision
         again = reading(lambda: ask(TXN, both, TxnAnswer))
         found = again.found(0)
@@ -184,7 +192,7 @@ class Keys:
             if compare or put is None or len(success) > 1:
                 txn = Txn(compare, success, look)
                 return changing(lambda: change(TXN, txn, TxnAnswer), passing=True)
-            done = changing(lambda: change(PUT, put, Written), passing=True)
+            header = changing(lambda: self._puts.ask(put), passing=True)
         except EtcdError as error:
             if error.message == EtcdError.NO_LEASE:
                 return None
@@ -195,7 +203,24 @@ class Keys:
                 "etcd's quota is used up, and this request may have been the last that it "
                 "took: read before you try again"
             ) from error
-        return TxnAnswer(done.header, succeeded=True)
+        return TxnAnswer(header, succeeded=True)
+
+    def _read_all(self, ranges: Sequence[Range]) -> Sequence[Read]:
+        """Read some keys linearizably: all after the last of those who ask came."""
+        if len(ranges) == 1:
+            one = self._endpoints.read(RANGE, ranges[0], RangeAnswer)
+            return [(one.kvs[0] if one.kvs else None, one.header)]
+        txn = Txn(success=tuple(Op(request_range=each) for each in ranges))
+        answer = self._endpoints.read(TXN, txn, TxnAnswer)
+        return [(answer.found(place), answer.header) for place in range(len(ranges))]
+
+    def _put_all(self, puts: Sequence[Put]) -> Sequence[Header]:
+        """Write some keys, no two the same: done all at one revision, or none."""
+        change = self._endpoints.change
+        if len(puts) == 1:
+            return [change(PUT, puts[0], Written).header]
+        txn = Txn(success=tuple(Op(request_put=each) for each in puts))
+        return [change(TXN, txn, TxnAnswer).header] * len(puts)
 
     def _operations(self, intent: Intent, name: bytes) -> tuple[tuple[Op, ...], int]:
         """What changes the key, and the lease that is used. StorageFull: no room is left."""
@@ -354,6 +379,12 @@ def refused(error: EtcdError) -> StoreError:
             "max_value_bytes"
         )
     return Unavailable(f"etcd refuses: {error.message}; nothing was done")
+
+
+def _fits(puts: Sequence[Put], put: Put) -> bool:
+    """True if a put may go with these: etcd writes no key twice in a transaction."""
+    size = len(put.value) + sum(len(each.value) for each in puts)
+    return size <= TOGETHER_BYTES and all(each.key != put.key for each in puts)
 
 
 def _is_text(key: bytes) -> bool:

@@ -131,25 +131,29 @@ def test_nothing_that_etcd_syncs_is_switched_off_and_nothing_is_tuned():
         )
 
 
-def said(member, leader, revision=5):
-    """What a member says of itself; its id and the leader's as tens of their ports."""
-    return Status(Header(member_id=member, revision=revision), "3", leader=leader)
+LEADER = 2  # of `cluster`, by its port
+PUTS = 40  # applied by `cluster` before a load
 
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """A cluster of three whose members say what `statuses` has for their ports."""
-    statuses: dict[int, list[Status]] = {}
+    """A cluster of three members, of which the second one leads."""
     made = EtcdCluster("etcd", 3, Path())
-    at = {client_url(each): n for n, each in saved(3).members.items()}
+    ports = {client_url(each): n + 1 for n, each in saved(3).members.items()}
     monkeypatch.setattr(made, "_cluster", saved(3))
-    monkeypatch.setattr(etcd, "status_of", lambda url: statuses[at[url] + 1].pop(0))
-    return made, statuses
+    monkeypatch.setattr(
+        etcd,
+        "status_of",
+        lambda url: Status(Header(member_id=ports[url]), "3", leader=LEADER),
+    )
+    return made
 
 
-def bear(bear_load, monkeypatch, operation="write", **tally):
+def bear(bear_load, monkeypatch, operation="write", applied=0, **tally):
     """Let a load be borne that comes to this: the tally, and where it was sent."""
     seen = []
+    counts = [PUTS, PUTS + applied]
+    monkeypatch.setattr(etcd, "puts_at", lambda url: counts.pop(0))
 
     def drive(load):
         seen.append((load.ports, load.dialect))
@@ -160,20 +164,14 @@ def bear(bear_load, monkeypatch, operation="write", **tally):
 
 
 def test_load_goes_to_the_leader(cluster, monkeypatch):
-    made, statuses = cluster
-    statuses[1], statuses[2] = [said(10, 20)], [said(20, 20)]
+    tally, seen = bear(cluster.bear, monkeypatch, "read", answers=7)
 
-    tally, seen = bear(made.bear, monkeypatch, "read", answers=7)
-
-    assert seen == [((2,), "etcd")]
+    assert seen == [((LEADER,), "etcd")]
     assert (tally.answers, tally.failures) == (7, 0)
 
 
 def test_load_behind_somebody_goes_where_it_was_sent(cluster, monkeypatch):
-    made, statuses = cluster
-    statuses[1] = [said(10, 10)]
-
-    tally, seen = bear(made.bear_behind, monkeypatch, "read", answers=7)
+    tally, seen = bear(cluster.bear_behind, monkeypatch, "read", answers=7)
 
     assert seen == [((77,), "store")]
     assert (tally.answers, tally.failures) == (7, 0)
@@ -184,10 +182,7 @@ def test_load_behind_somebody_goes_where_it_was_sent(cluster, monkeypatch):
 def test_acknowledged_put_that_was_not_applied_is_a_failure(
     cluster, monkeypatch, applied, failures, bears
 ):
-    made, statuses = cluster
-    statuses[1] = [said(10, 10), said(10, 10, 5 + applied)]
-
-    tally, _ = bear(getattr(made, bears), monkeypatch, answers=7)
+    tally, _ = bear(getattr(cluster, bears), monkeypatch, applied=applied, answers=7)
 
     assert tally.failures == failures
     assert ("acknowledged" in tally.first_failure) == bool(failures)
@@ -200,16 +195,14 @@ def test_audit_keeps_what_went_wrong_first():
 
 
 def test_cluster_without_a_leader_cannot_be_measured(cluster, monkeypatch):
-    made, statuses = cluster
-    for port in (1, 2, 3):
-        statuses[port] = [said(port, 0)]
+    monkeypatch.setattr(etcd, "status_of", lambda _: Status(Header(member_id=1)))
 
     with pytest.raises(ProcessFailed, match="no leader"):
-        bear(made.bear, monkeypatch)
+        bear(cluster.bear, monkeypatch)
 
 
 def test_member_that_is_not_there_cannot_be_measured():
-    with pytest.raises(ProcessFailed, match="tells no status"):
+    with pytest.raises(ProcessFailed, match="does not answer"):
         etcd.status_of("http://127.0.0.1:1")
 
 

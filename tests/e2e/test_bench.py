@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from backends.endpoints import Endpoints
+from backends.gateway import Security
+from backends.messages import TXN, Op, Put, Txn, TxnAnswer
 from benchmarks.catalogue import CATALOGUE
-from benchmarks.etcd import HOW_TO_INSTALL, program
+from benchmarks.etcd import HOW_TO_INSTALL, EtcdCluster, program, puts_at
 from processes.server import ProcessFailed, Server, answers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -101,6 +104,20 @@ def test_etcd_is_measured_beside_and_takes_no_settings_from_outside(tmp_path, na
             assert tally["answers"] > 0
     assert not list(tmp_path.glob("data-*"))
     assert processes_of(tmp_path) == []
+
+
+@needs_etcd
+def test_puts_are_counted_one_by_one_also_where_they_came_in_one_transaction(tmp_path):
+    found = program()
+    assert found is not None
+    endpoints = Endpoints((), Security(), SECONDS_MAX)
+    both = Txn(success=tuple(Op(request_put=Put(key, b"1")) for key in (b"a", b"b")))
+    with EtcdCluster(found, 1, tmp_path) as cluster:
+        (url,) = cluster.urls
+        for message in (both, both, Txn(success=both.success[:1])):
+            endpoints.ask_one(url, TXN, message, TxnAnswer, SECONDS_MAX)
+
+        assert puts_at(url) == 5
 
 
 @pytest.mark.parametrize("name", LINES)
