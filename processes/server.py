@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -69,7 +70,7 @@ class Server:
         """Start it and wait for nothing; it ends with the thread that calls."""
         leash = [sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py"))]
         self.cut_log()
-        with self._log.open("ab") as log:
+        with self._log.open("ab") as log, uninterrupted():
             self._log_begins = log.tell()
             self._process = subprocess.Popen(
                 [*leash, str(os.getpid()), *self._command],
@@ -208,10 +209,35 @@ def stoppable() -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    with _handled_by(stop):
+        yield
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off SIGTERM and Ctrl-C until the end of what may not be left half done.
+
+    A process whose start is interrupted runs, and nobody has it to end it. Elsewhere than
+    in the main thread, where Python handles signals, nothing has to be done.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        with _handled_by(lambda number, _frame: came.append(number)):
+            yield
+    finally:
+        for number in came:
+            signal.raise_signal(number)
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handled in before.items():
+            signal.signal(number, handled)

@@ -15,7 +15,7 @@ from backends.gateway import Security
 from backends.messages import TXN, Op, Put, Txn, TxnAnswer
 from benchmarks.catalogue import CATALOGUE
 from benchmarks.etcd import HOW_TO_INSTALL, EtcdCluster, program, puts_at
-from processes.server import ProcessFailed, Server, answers
+from processes.server import ProcessFailed, Server, answers, stoppable
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -212,3 +212,23 @@ def test_server_that_does_not_listen_to_a_stop_is_ended_all_the_same(
     server.stop()
 
     assert processes_of(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_server_whose_start_is_interrupted_can_still_be_ended(
+    tmp_path, monkeypatch, number
+):
+    class StopsUs(subprocess.Popen):
+        def __init__(self, *arguments, **more):
+            super().__init__(*arguments, **more)
+            signal.raise_signal(number)  # when it runs, and nobody knows it yet
+
+    monkeypatch.setattr("processes.server.subprocess.Popen", StopsUs)
+    server = Server(["sleep", "60"], tmp_path / "x.log")
+
+    with stoppable(), pytest.raises(KeyboardInterrupt):
+        server.launch()
+
+    assert server.pid is not None
+    server.kill()
+    assert server.pid is None
