@@ -47,7 +47,7 @@ from cluster.reports import (
     stale_keys,
     waiting_for,
 )
-from cluster.shard import UP, Layout, SavedState, ShardState
+from cluster.shard import UP, Layout, ShardState, saved_state
 from cluster.upkeep import Upkeep
 from config import CannotOpen, Settings
 from db import FormatUnknown, Storage, StorageEnded, open_storage
@@ -403,7 +403,7 @@ def restore_cluster(
         clock.observe(node.storage.content.version_max)
     absent = [n for n, node in nodes.items() if node.problem is not None]
     states = filter(None, (node.storage.load_state() for node in nodes.values()))
-    found = [msgspec.json.decode(record, type=SavedState) for _, record in states]
+    found = [saved_state(record) for _, record in states]
     newest = max(found, key=lambda state: state.epoch, default=None)
     if newest is not None:
         _check_readable(nodes, {n for n, s in newest.status.items() if s == UP})
@@ -437,7 +437,7 @@ def _check_layout(settings: Settings, storage: Storage) -> None:
     state, layout = storage.load_state(), _layout_of(settings)
     if state is None:
         return
-    saved = msgspec.json.decode(state[1], type=SavedState).layout
+    saved = saved_state(state[1]).layout
     if saved != layout:
         raise SettingsMismatch(
             f"the data in {settings.data_dir} were written with {saved}, not {layout}: "

@@ -11,8 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from functools import cache
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import msgspec
 
@@ -33,6 +32,7 @@ from backends.messages import (
     Message,
     RangeAnswer,
     Status,
+    decode,
     encode,
 )
 
@@ -273,7 +273,7 @@ class Endpoints:
             self._token = ""
             answer = gateway.post(request, seconds, self._log_in(gateway, seconds))
         try:
-            found: T = _decoder(cast(Any, shape)).decode(answer)
+            found = decode(answer, shape)
         except msgspec.DecodeError as error:
             raise NoAnswer(f"{gateway.url}: not an answer of etcd: {error}") from error
         return found
@@ -285,7 +285,7 @@ class Endpoints:
         asked = Request("/v3/auth/authenticate", encode(self._login))
         try:
             answer = gateway.post(asked, min(seconds, LOGIN_SECONDS_MAX))
-            token: str = _decoder(cast(Any, Authenticated)).decode(answer).token
+            token = decode(answer, Authenticated).token
         except (NoAnswer, EtcdError, msgspec.DecodeError) as error:
             raise _before(gateway, error) from error
         self._token = token
@@ -323,8 +323,3 @@ def _before(gateway: Gateway, error: Exception) -> Exception:
         return error
     is_told = isinstance(error, NoAnswer)  # which names the member already
     return NotSent(str(error) if is_told else f"{gateway.url}: {error}")
-
-
-@cache
-def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(shape, strict=False)

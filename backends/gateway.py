@@ -17,13 +17,12 @@ from typing import Any, ClassVar
 import msgspec
 import pycurl
 
-from backends.messages import Failure
+from backends.messages import Failure, decode
 
 CONNECT_SECONDS_MAX = 1.0
 IDLE_MAX = 128  # connections that are kept for later
 _HEADERS = ["Content-Type: application/json", "Expect:"]
 _HEADERS_TO_LEADER = [*_HEADERS, "Grpc-Metadata-hasleader: true"]
-_failure = msgspec.json.Decoder(Failure, strict=False)
 
 
 class NotSent(Exception):
@@ -208,7 +207,7 @@ class Gateway:
 
 def _message(answer: bytes, status: int) -> str:
     try:
-        failure = _failure.decode(answer)
+        failure = decode(answer, Failure)
     except msgspec.DecodeError:
         return f"HTTP status {status}, and no answer of etcd's v3 gateway"
     return failure.message or failure.error or f"HTTP status {status}"

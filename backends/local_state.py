@@ -115,6 +115,9 @@ class SavedCluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {port for pair in pairs for port in pair}
 
 
+_saved = msgspec.json.Decoder(SavedCluster)
+
+
 def new_cluster(count: int) -> SavedCluster:
     """A cluster of so many members that were never started."""
     cluster = SavedCluster(secrets.token_hex(8), count, count, {})
@@ -173,7 +176,7 @@ def load(folder: Path, count: int) -> SavedCluster:
     except FileNotFoundError:
         return _begin(folder, count)
     try:
-        cluster = msgspec.json.decode(text, type=SavedCluster)
+        cluster = _saved.decode(text)
     except msgspec.DecodeError as error:
         raise ClusterDamaged(
             f"cannot read {folder / STATE} ({error}): restore it from a backup, or move "

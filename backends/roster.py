@@ -40,6 +40,9 @@ class Numbers(msgspec.Struct, frozen=True):
     joining: tuple[str, ...] = ()  # learners that are to become voters
 
 
+_numbers = msgspec.json.Decoder(Numbers)
+
+
 def name_of(member: int) -> str:
     """A member's id as etcd writes it."""
     return f"{member:016x}"
@@ -129,7 +132,7 @@ class Roster:
             self.numbers = Numbers()
             return 0
         try:
-            self.numbers = msgspec.json.decode(answer.kvs[0].value, type=Numbers)
+            self.numbers = _numbers.decode(answer.kvs[0].value)
         except msgspec.DecodeError as error:
             key = self._key.decode()
             raise NobodyCan(f"no numbers of members are under {key} in etcd") from error

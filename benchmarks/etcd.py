@@ -20,7 +20,7 @@ from backends.endpoints import Endpoints
 from backends.gateway import EtcdError, NoAnswer, NotSent, Security
 from backends.local_program import ARCHITECTURE, EtcdMissing, flags_of, installed
 from backends.local_state import SavedCluster, client_url, new_cluster
-from backends.messages import RANGE, STATUS, Empty, Message, Range, Status
+from backends.messages import RANGE, STATUS, Empty, Message, Range, RangeAnswer, Status
 from benchmarks.figures import Bar, Figure, not_measured
 from benchmarks.load import Load, Tally
 from benchmarks.service import temporary_folder
@@ -53,18 +53,6 @@ def without_etcd(bars: Mapping[str, Bar | None]) -> list[Figure]:
 def name_of(members: int) -> str:
     """What a cluster of so many members is called."""
     return f"{IN_WORDS[members]}-member etcd"
-
-
-class Counted(Message, frozen=True):
-    """A key: how often it was put since it is there."""
-
-    version: int = 0
-
-
-class CountedKeys(Message, frozen=True):
-    """What a range of keys alone found."""
-
-    kvs: tuple[Counted, ...] = ()
 
 
 class EtcdCluster:
@@ -178,7 +166,7 @@ def puts_at(url: str) -> int:
 
     Counted by key: puts that came in one transaction have one revision.
     """
-    found = _ask(url, RANGE, EVERY_KEY, CountedKeys)
+    found = _ask(url, RANGE, EVERY_KEY, RangeAnswer)
     return sum(each.version for each in found.kvs)
 
 

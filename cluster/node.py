@@ -37,6 +37,9 @@ class _Fence(msgspec.Struct):
     fence: int
 
 
+_fenced = msgspec.json.Decoder(_Fence)
+
+
 class ReplicaNode:
     """One replica: answers messages from its storage, one at a time per key.
 
@@ -50,7 +53,7 @@ class ReplicaNode:
         self._session = 1  # changes at every start; 0 while stopped
         self._sessions = 1
         state = storage.load_state()
-        self._fence = msgspec.json.decode(state[1], type=_Fence).fence if state else 0
+        self._fence = _fenced.decode(state[1]).fence if state else 0
 
     @property
     def identity(self) -> str:
@@ -72,7 +75,7 @@ class ReplicaNode:
         self.storage.reopen()
         state = self.storage.load_state()
         if state is not None:
-            found = msgspec.json.decode(state[1], type=_Fence).fence
+            found = _fenced.decode(state[1]).fence
             self._fence = max(self._fence, found)
 
     def start(self) -> None:

@@ -57,6 +57,14 @@ class SavedState(msgspec.Struct, frozen=True):
     shards: tuple[SavedShard, ...]
 
 
+_saved = msgspec.json.Decoder(SavedState)
+
+
+def saved_state(record: bytes) -> SavedState:
+    """A state record as it was saved."""
+    return _saved.decode(record)
+
+
 class ShardState:
     """One shard: the facts, and the tuples derived from them that operations read.
 

@@ -96,7 +96,8 @@ class Server:
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise ProcessFailed(f"{self._log.stem} ended: {self.last_line()}")
+                how = ended(self._process.returncode)
+                raise ProcessFailed(f"{self._log.stem} {how}: {self.last_line()}")
             found = look()
             if found:
                 return found
@@ -151,6 +152,11 @@ class Server:
         """The last line that it said."""
         lines = self.said().strip().splitlines()
         return lines[-1] if lines else "it said nothing"
+
+
+def ended(status: int) -> str:
+    """How a process ended, in words: a signal by its name."""
+    return "ended" if status >= 0 else f"ended by {signal.Signals(-status).name}"
 
 
 def end(process: subprocess.Popen[bytes], seconds_max: float | None = None) -> None:

@@ -17,11 +17,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from cluster.clock import HybridClock
 from cluster.events import EventLog
-from cluster.shard import DOWN, SavedState
+from cluster.shard import DOWN, saved_state
 from config import Settings
 from models import NodeId, Operation, StoreError
 from replication import (
@@ -191,7 +189,7 @@ class World:
         if newest is None:
             return replicas
         if newest[0] != self._saved[0]:
-            state = msgspec.json.decode(newest[1], type=SavedState)
+            state = saved_state(newest[1])
             shards = {shard.replicas: shard.in_sync for shard in state.shards}
             self._saved = (newest[0], shards)
         return self._saved[1].get(replicas, replicas)

@@ -58,6 +58,13 @@ LIMITS = {
     "parameters": 6,
     "characters in the line": 100,
 }
+# Parts that many threads run in. Where two of them make the first decoders of a shape at
+# once, those of msgspec 0.22.0 may be half made, and decoding with them ends the process.
+THREADED = set(
+    "app backends cluster db engine limits models protocols replication storage web".split()
+)
+MADE_WITH_THE_ROUTES = ("web/parsing.py", "body")
+
 # (where, what): its size today, above the limit. It may shrink, and then this list
 # shrinks with it; "app.py::create_app" is where a function is.
 EXCEPTIONS: dict[tuple[str, str], int] = {}
@@ -167,6 +174,23 @@ def starts_at_import(modules: list[Module]) -> list[str]:
         for node in run_at_import(module.tree)
         if isinstance(node, ast.Call)
         and (name := ast.unparse(node.func).rpartition(".")[2]) in STARTERS
+    ]
+
+
+def late_decoders(modules: list[Module]) -> list[str]:
+    """Decoders that are made in a function, by name or by decoding in a `type`."""
+    return [
+        f"{module.path}:{call.lineno} makes a decoder in {function.name}"
+        for module in modules
+        if module.part in THREADED
+        for function in ast.walk(module.tree)
+        if isinstance(function, Function)
+        and (module.path.as_posix(), function.name) != MADE_WITH_THE_ROUTES
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call)
+        and (name := ast.unparse(call.func).rpartition(".")[2])
+        in ("Decoder", "decode", "convert")
+        and (name == "Decoder" or any(word.arg == "type" for word in call.keywords))
     ]
 
 
@@ -385,6 +409,10 @@ def test_no_import_starts_or_opens_anything(source):
     expect_none(starts_at_import(source))
 
 
+def test_no_decoder_can_be_made_by_two_threads_at_once(source):
+    expect_none(late_decoders(source))
+
+
 def test_nothing_outgrows_its_limit_and_no_exception_outlives_its_need(source):
     expect_none(oversized(source, EXCEPTIONS))
 
@@ -539,6 +567,31 @@ def test_start_at_import_is_found(plant, text):
 )
 def test_start_in_a_function_is_left_alone(plant, text):
     assert starts_at_import(plant({"app.py": text})) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def read(text):\n    return json.decode(text, type=Shape)",
+        "class Node:\n    def read(self, text):\n        return Decoder(Shape).decode(text)",
+        "def read(found):\n    return msgspec.convert(found, type=Shape)",
+    ],
+)
+def test_decoder_that_is_made_late_is_found(plant, text):
+    (found,) = late_decoders(plant({"cluster/new.py": text, "console/new.py": text}))
+
+    assert found.startswith("cluster/new.py:")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "_shape = Decoder(Shape)\ndef read(text):\n    return _shape.decode(text)",
+        "def read(text):\n    return text.decode()",
+    ],
+)
+def test_decoder_that_is_made_at_import_is_left_alone(plant, text):
+    assert late_decoders(plant({"cluster/new.py": text})) == []
 
 
 def arguments(count: int) -> str:

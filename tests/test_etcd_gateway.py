@@ -7,6 +7,8 @@ import gc
 import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from functools import partial
@@ -37,6 +39,7 @@ from tests.played_member import (
 
 WRITE = Request("/v3/kv/put", b'{"key":"YQ==","value":"MQ=="}')
 READ = Request("/v3/kv/range", b'{"key":"YQ=="}', needs_leader=False)
+ROOT = Path(__file__).resolve().parents[1]
 HALF = Last(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"header":')
 SECOND = Request(WRITE.path, b'{"second":1}')
 THREADS, REQUESTS = 16, 25
@@ -395,3 +398,29 @@ def test_file_of_authorities_that_cannot_be_read_means_that_nothing_was_sent():
         pytest.raises(NotSent),
     ):
         gateway.post(WRITE, SECONDS_MAX)
+
+
+FIRST_ANSWERS = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+from backends.messages import PutAnswer, RangeAnswer, Status, TxnAnswer, decode
+begin = threading.Barrier(8)
+def read(shape):
+    begin.wait()
+    decode(b'{"header":{"cluster_id":"1","member_id":"2","revision":"3"}}', shape)
+shapes = (PutAnswer, RangeAnswer, Status, TxnAnswer) * 2
+threads = [threading.Thread(target=read, args=(shape,)) for shape in shapes]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_first_answers_that_come_at_once_do_not_end_the_process():
+    for _ in range(20):
+        done = subprocess.run(
+            [sys.executable, "-c", FIRST_ANSWERS],
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")

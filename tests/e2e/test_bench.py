@@ -175,14 +175,15 @@ def test_server_that_is_gone_does_not_answer():
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["a-program-that-nobody-has"], "cannot run a-program-that-nobody-has"),
-        ([sys.executable, "-c", "raise SystemExit('it broke')"], "it broke"),
+        (["a-program-that-nobody-has"], ": cannot run a-program-that-nobody-has"),
+        ([sys.executable, "-c", "raise SystemExit('it broke')"], ": it broke"),
+        (["sh", "-c", "kill -SEGV $$"], " by SIGSEGV: it said nothing"),
     ],
 )
 def test_server_that_does_not_start_says_why(tmp_path, words, reason):
     server = Server(words, tmp_path / "server-x.log")
 
-    with pytest.raises(ProcessFailed, match=f"server-x ended: {reason}"):
+    with pytest.raises(ProcessFailed, match=f"server-x ended{reason}"):
         server.start()
 
 
