@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+YEAR_SECONDS = 365 * 86_400
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MEMBER_URL = re.compile(
     r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})/?"
@@ -77,15 +78,21 @@ class Settings(BaseModel):
         "fsync", description="flush each commit (fsync), or leave it to the system (os)"
     )
     tombstone_grace_seconds: float = Field(
-        600.0, ge=0, description="how long a delete is remembered at least, seconds"
+        600.0,
+        ge=0,
+        le=100 * YEAR_SECONDS,
+        description="how long a delete is remembered at least, seconds",
     )
     maintenance_seconds: float = Field(
-        30.0, gt=0, description="pause between rounds of background upkeep, seconds"
+        30.0,
+        gt=0,
+        le=YEAR_SECONDS,
+        description="pause between rounds of background upkeep, seconds",
     )
     max_clock_jump_seconds: float = Field(
         60.0,
         ge=0,
-        le=10 * 365 * 86_400,
+        le=10 * YEAR_SECONDS,
         description="how far ahead of the clock a restored version may be, seconds",
     )
     scrub_rows: int = Field(
@@ -110,7 +117,10 @@ class Settings(BaseModel):
         128, ge=2, le=500, description="arrays and objects in one another, in a body"
     )
     max_stored_bytes: int = Field(
-        2 << 30, ge=1 << 10, description="keys and values, each replica counted, bytes"
+        2 << 30,
+        ge=1 << 10,
+        le=1 << 50,
+        description="keys and values, each replica counted, bytes",
     )
     max_concurrent_requests: int = Field(
         256, ge=1, le=100_000, description="requests waiting or worked on"

@@ -173,10 +173,13 @@ def _accepted(name: str) -> str:
         return f"a {schema.get('format', 'text')}"
     kind = "a whole number" if schema["type"] == "integer" else "a number"
     least = schema.get("minimum", schema.get("exclusiveMinimum"))
-    above = "above" if "exclusiveMinimum" in schema else "of at least"
-    if "maximum" in schema:
-        return f"{kind} from {least} to {schema['maximum']}"
-    return f"{kind} {above} {least}"
+    is_open = "exclusiveMinimum" in schema
+    if "maximum" not in schema:
+        return f"{kind} {'above' if is_open else 'of at least'} {least}"
+    most = schema["maximum"]
+    if is_open:
+        return f"{kind} above {least}, at most {most}"
+    return f"{kind} from {least} to {most}"
 
 
 def _help(name: str) -> str:

@@ -20,7 +20,7 @@ from backends.asking import PROMOTE, Asking
 from backends.endpoints import Endpoints, NobodyCan
 from backends.gateway import EtcdError, NoAnswer, NotSent
 from backends.local import LocalMember, LocalMembers
-from backends.members import Members, majority
+from backends.members import Members, majority, unheard
 from backends.messages import (
     Member,
     MemberId,
@@ -36,11 +36,14 @@ from models import (
     InvalidRequest,
     NodeId,
     NodeInfo,
+    NodeNotFound,
     NotOffered,
     Recovery,
     TooFewNodes,
     Unavailable,
+    Uncertain,
 )
+from processes.server import ProcessFailed
 
 log = logging.getLogger(__name__)
 MOVE_LEADER = "/v3/maintenance/transfer-leadership"
@@ -51,6 +54,18 @@ LOOK_SECONDS = 0.05
 QUEUE_SECONDS = 1.0  # that a change waits for the one before
 UPKEEP_SECONDS = 1.0
 PROMOTE_SECONDS_MAX = 2.0
+
+
+@contextmanager
+def _half_done() -> Iterator[None]:
+    """For what can break off in the middle because the disk or the kernel refuses."""
+    try:
+        yield
+    except (OSError, ProcessFailed) as error:
+        raise Uncertain(
+            f"this machine refuses ({error}), so it may be half done: mend that and ask "
+            "for it again"
+        ) from error
 
 
 class Changes:
@@ -98,6 +113,7 @@ class Changes:
 
     # --- Failing and coming back -----------------------------------------------------
 
+    @_half_done()
     def fail(self, node_id: NodeId, mode: str | None) -> NodeInfo:
         """Take a member of here down: killed, paused, or killed and its data lost."""
         mode = STOP if mode is None else mode
@@ -114,6 +130,7 @@ class Changes:
             self._record("node_failed", f"node {node_id} failed ({mode})", node_id)
         return self._members.node(node_id)
 
+    @_half_done()
     def recover(self, node_id: NodeId, *, accept_loss: bool) -> NodeInfo:
         """Bring a member of here back; `recovering` if it cannot catch up just now."""
         self._of_here(node_id, "recover")
@@ -210,6 +227,7 @@ class Changes:
 
     # --- Coming and going ------------------------------------------------------------
 
+    @_half_done()
     def add(self, url: str | None) -> NodeInfo:
         """Add a member: one that is started here, or one that will run at a peer URL."""
         with self._alone():
@@ -232,8 +250,12 @@ class Changes:
                 self._record(
                     "node_added", f"node {node_id} may join, at {url}", node_id
                 )
-        return self._members.node(node_id)
+        try:
+            return self._members.node(node_id)
+        except NodeNotFound:  # who was asked has not heard of it yet
+            return unheard(node_id, "down")
 
+    @_half_done()
     def remove(self, node_id: NodeId) -> NodeInfo:
         """Remove a member for good; its data too, if it ran here."""
         with self._alone():

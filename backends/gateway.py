@@ -54,6 +54,7 @@ _MEANINGS = {
     "etcdserver: mvcc: database space exceeded": Meaning.FULL,
     "etcdserver: mvcc: required revision has been compacted": Meaning.REFUSED,
     "etcdserver: request is too large": Meaning.REFUSED,
+    "etcdserver: too many operations in txn request": Meaning.REFUSED,
     "etcdserver: requested lease not found": Meaning.REFUSED,
     "etcdserver: lease already exists": Meaning.REFUSED,
     "etcdserver: too large lease TTL": Meaning.REFUSED,
@@ -84,6 +85,7 @@ class EtcdError(Exception):
 
     NO_SPACE: ClassVar[str] = "etcdserver: mvcc: database space exceeded"
     TOO_LARGE: ClassVar[str] = "etcdserver: request is too large"
+    TOO_MANY: ClassVar[str] = "etcdserver: too many operations in txn request"
     COMPACTED: ClassVar[str] = "etcdserver: mvcc: required revision has been compacted"
     NO_LEASE: ClassVar[str] = "etcdserver: requested lease not found"
     LEASE_EXISTS: ClassVar[str] = "etcdserver: lease already exists"
@@ -151,6 +153,8 @@ class Gateway:
         status = handle.getinfo(pycurl.RESPONSE_CODE)
         self._keep(handle)
         answer = b"".join(chunks)
+        chunks.clear()  # for the handle keeps both while it is idle
+        unsent.close()
         if status == 200:
             return answer
         raise EtcdError(_message(answer, status))

@@ -10,7 +10,8 @@ so nobody can get in between, whichever of many services sent it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from msgspec import Raw
@@ -34,7 +35,7 @@ from backends.messages import (
     TxnAnswer,
     Written,
 )
-from backends.together import Together
+from backends.together import Apart, Together
 from backends.watch import Quota
 from cluster.listing import RECORDS_BYTES, KeyInfo, KeyPage, RecordInfo, RecordPage
 from limits import TTL_SECONDS_MAX
@@ -211,7 +212,8 @@ class Keys:
             one = self._endpoints.read(RANGE, ranges[0], RangeAnswer)
             return [(one.kvs[0] if one.kvs else None, one.header)]
         txn = Txn(success=tuple(Op(request_range=each) for each in ranges))
-        answer = self._endpoints.read(TXN, txn, TxnAnswer)
+        with _one_by_one_if_too_large():
+            answer = self._endpoints.read(TXN, txn, TxnAnswer)
         return [(answer.found(place), answer.header) for place in range(len(ranges))]
 
     def _put_all(self, puts: Sequence[Put]) -> Sequence[Header]:
@@ -220,7 +222,8 @@ class Keys:
         if len(puts) == 1:
             return [change(PUT, puts[0], Written).header]
         txn = Txn(success=tuple(Op(request_put=each) for each in puts))
-        return [change(TXN, txn, TxnAnswer).header] * len(puts)
+        with _one_by_one_if_too_large():
+            return [change(TXN, txn, TxnAnswer).header] * len(puts)
 
     def _operations(self, intent: Intent, name: bytes) -> tuple[tuple[Op, ...], int]:
         """What changes the key, and the lease that is used. StorageFull: no room is left."""
@@ -385,6 +388,17 @@ def _fits(puts: Sequence[Put], put: Put) -> bool:
     """True if a put may go with these: etcd writes no key twice in a transaction."""
     size = len(put.value) + sum(len(each.value) for each in puts)
     return size <= TOGETHER_BYTES and all(each.key != put.key for each in puts)
+
+
+@contextmanager
+def _one_by_one_if_too_large() -> Iterator[None]:
+    """Etcd's own limits can be set below what is sent together here."""
+    try:
+        yield
+    except EtcdError as error:
+        if error.message in (EtcdError.TOO_LARGE, EtcdError.TOO_MANY):
+            raise Apart from error
+        raise
 
 
 def _is_text(key: bytes) -> bool:

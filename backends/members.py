@@ -82,7 +82,7 @@ class Members:
         told = {node.node_id for node in found}
         for node_id, member in self.local_members().items():
             if node_id not in told:
-                found.append(_unheard(member))
+                found.append(_unheard_here(member))
         return tuple(sorted(found, key=lambda node: node.node_id))
 
     def node(self, node_id: NodeId, recovery: Recovery | None = None) -> NodeInfo:
@@ -317,12 +317,18 @@ def _raft(seen: Seen) -> RaftInfo:
     )
 
 
-def _unheard(member: LocalMember) -> NodeInfo:
+def _unheard_here(member: LocalMember) -> NodeInfo:
     """A member of here of which no other one has told yet."""
     is_wiped = member.state == "wiped"
+    status = "recovering" if member.pid else "down"
+    return unheard(member.node_id, status, is_wiped=is_wiped)
+
+
+def unheard(node_id: NodeId, status: str, *, is_wiped: bool = False) -> NodeInfo:
+    """A member of which no other one has told yet."""
     return NodeInfo(
-        node_id=member.node_id,
-        status="recovering" if member.pid else "down",
+        node_id=node_id,
+        status=status,
         keys=0 if is_wiped else None,
         bytes=0 if is_wiped else None,
         stale_keys=None,

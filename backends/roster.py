@@ -112,9 +112,9 @@ class Roster:
     def change(self, how: Callable[[Numbers], Numbers]) -> None:
         """Change the numbers, whoever else changes them. Raises what `change` does."""
         for _ in range(TRIES):
-            revision = self._load(self._endpoints.read)
-            wanted = how(self.numbers)
-            if wanted == self.numbers:
+            numbers, revision = self._load(self._endpoints.read)
+            wanted = how(numbers)
+            if wanted == numbers:
                 return
             compare = Compare(self._key, "MOD", "EQUAL", mod_revision=revision)
             put = Op(request_put=Put(self._key, msgspec.json.encode(wanted)))
@@ -124,19 +124,22 @@ class Roster:
                 return
         raise NobodyCan("others number the members in the same moment")
 
-    def _load(self, ask: Callable[[str, Range, type[RangeAnswer]], RangeAnswer]) -> int:
-        """Read them; the revision that they are of, 0 where there are none yet."""
+    def _load(
+        self, ask: Callable[[str, Range, type[RangeAnswer]], RangeAnswer]
+    ) -> tuple[Numbers, int]:
+        """Read them, and the revision that they are of: 0 where there are none yet."""
         is_stale = ask == self._endpoints.peek
         answer = ask(RANGE, Range(self._key, serializable=is_stale), RangeAnswer)
         if not answer.kvs:
             self.numbers = Numbers()
-            return 0
+            return Numbers(), 0
         try:
-            self.numbers = _numbers.decode(answer.kvs[0].value)
+            numbers = _numbers.decode(answer.kvs[0].value)
         except msgspec.DecodeError as error:
             key = self._key.decode()
             raise NobodyCan(f"no numbers of members are under {key} in etcd") from error
-        return answer.kvs[0].mod_revision
+        self.numbers = numbers
+        return numbers, answer.kvs[0].mod_revision
 
 
 def _order(member: Member) -> tuple[list[tuple[int, str]], int]:

@@ -17,6 +17,10 @@ PATIENCE_SECONDS = 0.05  # then it is sent alone: what is under way may be stuck
 TOGETHER_MAX = 64  # etcd takes 128 operations in a transaction
 
 
+class Apart(Exception):
+    """Raised by `send` of several items: nothing was done, and each may be sent alone."""
+
+
 class _Waiting(Generic[T, R]):
     """One who waits: to be answered, or to send a batch that begins with its own."""
 
@@ -35,6 +39,7 @@ class _Waiting(Generic[T, R]):
 class Together(Generic[T, R]):
     """Sends items by `send`, which answers each of them in order or raises for all.
 
+    If it raises Apart they are sent one by one, and from then on half as many together.
     `fits` tells whether an item may go with those before it. Safe for many threads. Nobody
     waits for another one's trip for longer than PATIENCE_SECONDS, but for the trip that
     its own item is on.
@@ -50,9 +55,12 @@ class Together(Generic[T, R]):
         self._lock = threading.Lock()
         self._queue: list[_Waiting[T, R]] = []
         self._is_busy = False
+        self._most = TOGETHER_MAX
 
     def ask(self, item: T) -> R:
         """What comes of this item. Raises what `send` does."""
+        if self._most == 1:
+            return self._send((item,))[0]
         with self._lock:
             if not self._is_busy:
                 self._is_busy = True
@@ -71,6 +79,8 @@ class Together(Generic[T, R]):
             mine.woken.acquire()
         if mine.batch is not None:
             self._lead(mine.batch)
+        if isinstance(mine.error, Apart):
+            return self._send((item,))[0]
         if mine.error is not None:
             raise mine.error
         return mine.answer  # type: ignore[return-value]  # R, where there is no error
@@ -82,6 +92,8 @@ class Together(Generic[T, R]):
             for each, answer in zip(batch, answers, strict=True):
                 each.answer = answer
         except BaseException as error:
+            if isinstance(error, Apart):
+                self._most = max(1, len(batch) // 2)
             for each in batch:
                 each.error = error
         finally:
@@ -96,7 +108,7 @@ class Together(Generic[T, R]):
             left: list[_Waiting[T, R]] = []
             for each in self._queue:
                 items = [other.item for other in batch]
-                may = len(batch) < TOGETHER_MAX and self._fits(items, each.item)
+                may = len(batch) < self._most and self._fits(items, each.item)
                 (batch if may or not batch else left).append(each)
             self._queue = left
             self._is_busy = bool(batch)

@@ -158,8 +158,8 @@ class Watch:
             self.view = now
             self.quota.is_full = any(each.is_full for each in now.seen)
             self._arrange()
-        self._tell(before, now)
-        return now
+            self._tell(before, now)
+            return now
 
     def begin_anew(self) -> None:
         """Forget which cluster it was: whoever answers next is of the one that matters."""

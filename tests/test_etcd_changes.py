@@ -19,6 +19,7 @@ from backends.watch import Watch
 from cluster.events import EventLog
 from config import is_member_url
 from models import InvalidRequest, StoreError, Unavailable, Uncertain
+from processes.server import ProcessFailed
 from tests.played_etcd import PlayedEtcd, PlayedLocal, client_url, peer_url
 
 URL = "http://10.0.0.4:2380"
@@ -252,6 +253,44 @@ def test_addition_that_was_done_in_silence_is_found_and_not_done_twice(opened):
 
     assert play.engine.add_node(URL).node_id == 3
     assert play.etcd.asked.count(ADD) == 1
+
+
+def test_addition_that_was_done_is_not_called_undone_where_nobody_has_heard_of_it_yet(
+    opened, monkeypatch
+):
+    play = opened(is_local=False)
+    before = tuple(play.etcd.members.values())
+    monkeypatch.setattr(play.watch, "_list", lambda urls: before)
+
+    node = play.engine.add_node(URL)
+
+    assert (node.node_id, node.status) == (3, "down")
+    assert play.etcd.asked.count(ADD) == 1
+
+
+@pytest.mark.parametrize("what", ["fail", "recover", "add", "remove"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), ProcessFailed("x")])
+def test_change_that_the_machine_refuses_midway_is_told_as_perhaps_half_done(
+    opened, monkeypatch, what, error
+):
+    play = opened()
+
+    def refuse(*_arguments, **_more):
+        raise error
+
+    for step in ("kill", "wipe", "pause", "launch", "add", "forget"):
+        monkeypatch.setattr(play.local, step, refuse, raising=False)
+    if what == "recover":
+        play.local.set(0, "stopped")
+    asked = {
+        "fail": lambda: play.engine.fail(0),
+        "recover": lambda: play.engine.recover(0),
+        "add": play.engine.add_node,
+        "remove": lambda: play.engine.remove_node(0),
+    }
+
+    with pytest.raises(Uncertain, match="half done"):
+        asked[what]()
 
 
 def test_member_that_was_there_before_is_not_taken_for_the_one_that_is_added(opened):

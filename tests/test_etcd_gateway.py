@@ -400,6 +400,29 @@ def test_file_of_authorities_that_cannot_be_read_means_that_nothing_was_sent():
         gateway.post(WRITE, SECONDS_MAX)
 
 
+def test_connection_that_waits_keeps_neither_its_last_request_nor_the_answer():
+    value = b"x" * 100_000
+    request = Request("/v3/kv/put", b'{"value":"' + value + b'"}')
+    before = sys.getrefcount(request.body)
+    answer = says(b'{"kvs":[{"value":"' + value + b'"}]}')
+    with Played(lambda _: answer) as member, gateway_of(member.url) as gateway:
+        gateway.post(request, SECONDS_MAX)
+        gc.collect()
+        after = sys.getrefcount(request.body)
+
+        assert after == before
+        assert [each for each in gc.get_objects() if _is_kept(each)] == []
+
+
+def _is_kept(something):
+    """True for a list of what was received, in whatever pieces."""
+    return (
+        isinstance(something, list)
+        and all(isinstance(each, bytes) for each in something)
+        and sum(map(len, something)) > 50_000
+    )
+
+
 FIRST_ANSWERS = """
 import sys, threading
 sys.setswitchinterval(1e-6)

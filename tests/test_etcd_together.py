@@ -8,7 +8,7 @@ import pytest
 
 from backends.keys import TOGETHER_BYTES, _fits
 from backends.messages import Put
-from backends.together import PATIENCE_SECONDS, TOGETHER_MAX, Together
+from backends.together import PATIENCE_SECONDS, TOGETHER_MAX, Apart, Together
 
 
 class Trips:
@@ -135,3 +135,48 @@ def test_puts_of_one_key_or_of_too_many_bytes_do_not_share_a_trip():
     assert _fits((small,), Put(b"b", b"2"))
     assert not _fits((small,), Put(b"a", b"2"))
     assert not _fits((small,), Put(b"b", b"x" * TOGETHER_BYTES))
+
+
+class Small(Trips):
+    """Takes so many at most."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most = most
+
+    def send(self, items):
+        answers = super().send(items)
+        if len(items) > self.most:
+            raise Apart
+        return answers
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_items_that_are_too_many_together_are_sent_each_alone(patient, most):
+    trips = Small(most)
+    together = Together(trips.send)
+    trips.free.clear()
+    asked = in_threads(together, range(9))
+    trips.free.set()
+
+    assert [each.result() for each in asked] == [f"answer to {n}" for n in range(9)]
+    taken = [n for items in trips.sent if len(items) <= most for n in items]
+    assert sorted(taken) == [*range(9)]
+
+
+def test_fewer_go_together_once_some_were_too_many(patient):
+    trips = Small(2)
+    together = Together(trips.send)
+    for _ in range(4):
+        trips.free.clear()
+        asked = in_threads(together, range(9))
+        trips.free.set()
+        assert [each.result() for each in asked] == [f"answer to {n}" for n in range(9)]
+    sent = len(trips.sent)
+
+    trips.free.clear()
+    asked = in_threads(together, range(9))
+    trips.free.set()
+
+    assert [each.result() for each in asked] == [f"answer to {n}" for n in range(9)]
+    assert max(len(items) for items in trips.sent[sent:]) <= 2

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from backends.gateway import Security
 from backends.messages import TXN, Op, Put, Txn, TxnAnswer
 from benchmarks.catalogue import CATALOGUE
 from benchmarks.etcd import HOW_TO_INSTALL, EtcdCluster, program, puts_at
-from processes.server import ProcessFailed, Server, answers, stoppable
+from processes.server import ProcessFailed, Server, answers, stoppable, uninterrupted
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,3 +234,29 @@ def test_server_whose_start_is_interrupted_can_still_be_ended(
     assert server.pid is not None
     server.kill()
     assert server.pid is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("change", range(4))  # both are set, and both set back
+def test_signal_that_comes_while_another_is_put_off_is_heard_ever_after(
+    monkeypatch, number, change
+):
+    changes = iter(range(100))
+    real = signal.signal
+
+    def signalled(which, handler):
+        before = real(which, handler)
+        if next(changes) == change:
+            signal.raise_signal(number)
+        return before
+
+    with stoppable():
+        handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+        with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+            patched.setattr("processes.server.signal.signal", signalled)
+            with uninterrupted():
+                pass
+
+        assert [
+            signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)
+        ] == handlers
