@@ -4,7 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 # Processes that share the tests, a file each: many tests mostly wait.
-TESTERS ?= 2
+TESTERS ?= 3
 
 # A set-up that ended well leaves an empty file in .venv, named after what was
 # asked for: the requirement files and the Python. If either changes there is no
