@@ -284,12 +284,6 @@ class Membership:
             self.fence = self.epoch
             return self._state_record()
 
-    @property
-    def state(self) -> SaveState:
-        """The state record as it is now."""
-        with self._lock:
-            return self._state_record()
-
     def restore(self, saved: SavedState, absent: Collection[NodeId] = ()) -> None:
         """Take up the newest state record found at the nodes, some of them absent now.
 

@@ -93,7 +93,7 @@ def _catch_up_shard(
         if node in shard.in_sync:
             yield from check_members(cluster, shard, settle)
             return node in shard.sources
-        if not (yield from _fenced(cluster, (node,))) or not shard.sources:
+        if not shard.sources:
             return False
         source = shard.sources[0]
         shard.begin_copy(node)
@@ -117,10 +117,8 @@ def check_members(
     If none serves yet, as after a kill, members that cannot be compared leave the set
     before the others do.
     """
-    if not shard.unchecked.intersection(shard.members):
-        return
-    members = yield from _fenced(cluster, shard.members)
-    if not members:
+    members = shard.members
+    if not members or not shard.unchecked.intersection(members):
         return
     base = shard.sources[0] if shard.sources else members[0]
     agreed = [base]
@@ -142,18 +140,6 @@ def check_members(
         if not (yield from cluster.save()):
             return
     cluster.mark_checked(shard, agreed)
-
-
-def _fenced(
-    cluster: Membership, nodes: tuple[NodeId, ...]
-) -> Operation[tuple[NodeId, ...]]:
-    """Those of these nodes that refuse from now on what an earlier process sent.
-
-    A copy must not change behind the back of who compares it: the node may not have heard
-    of this process yet. What it took before is durable when it answers.
-    """
-    answers: Answers = yield Ask(nodes, cluster.state)
-    return tuple(node for node in nodes if node in answers.answered)
 
 
 def _copy(
