@@ -277,11 +277,12 @@ class Membership:
             shard.unchecked -= live
             self._derive((shard,))
 
-    def raise_fence(self) -> SaveState:
-        """A state record after which nodes refuse messages of earlier operations."""
+    def state(self, *, fence: bool = False) -> SaveState:
+        """What the nodes keep; `fence`: and refuse messages of earlier operations then."""
         with self._lock:
-            self.epoch += 1
-            self.fence = self.epoch
+            if fence:
+                self.epoch += 1
+                self.fence = self.epoch
             return self._state_record()
 
     def restore(self, saved: SavedState, absent: Collection[NodeId] = ()) -> None:

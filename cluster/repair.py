@@ -93,7 +93,7 @@ def _catch_up_shard(
         if node in shard.in_sync:
             yield from check_members(cluster, shard, settle)
             return node in shard.sources
-        if not shard.sources:
+        if not (yield from _fenced(cluster, (node,))) or not shard.sources:
             return False
         source = shard.sources[0]
         shard.begin_copy(node)
@@ -117,8 +117,10 @@ def check_members(
     If none serves yet, as after a kill, members that cannot be compared leave the set
     before the others do.
     """
-    members = shard.members
-    if not members or not shard.unchecked.intersection(members):
+    if not shard.unchecked.intersection(shard.members):
+        return
+    members = yield from _fenced(cluster, shard.members)
+    if not members:
         return
     base = shard.sources[0] if shard.sources else members[0]
     agreed = [base]
@@ -140,6 +142,18 @@ def check_members(
         if not (yield from cluster.save()):
             return
     cluster.mark_checked(shard, agreed)
+
+
+def _fenced(
+    cluster: Membership, nodes: tuple[NodeId, ...]
+) -> Operation[tuple[NodeId, ...]]:
+    """Those of these nodes that refuse from now on what an earlier process sent.
+
+    A copy must not change behind the back of who compares it: the node may not have heard
+    of this process yet. What it took before is durable when it answers.
+    """
+    answers: Answers = yield Ask(nodes, cluster.state())
+    return tuple(node for node in nodes if node in answers.answered)
 
 
 def _copy(
@@ -257,7 +271,7 @@ def purge_tombstones(cluster: Membership, before_ms: int) -> Operation[int]:
     listed: Answers = yield Ask(cluster.live, Tombstones(before_ms))
     if not any(_common(cluster, listed.answered).values()):
         return 0
-    state = cluster.raise_fence()
+    state = cluster.state(fence=True)
     yield Barrier()
     fenced: Answers = yield Ask(cluster.live, state)
     held = {n: listed.answered[n] for n in fenced.answered if n in listed.answered}

@@ -69,7 +69,7 @@ COPY_BUGS = (
             edit(
                 repair,
                 "_catch_up_shard",
-                ("if not shard.sources:", "if len(shard.targets) < 2:"),
+                ("or not shard.sources:", "or len(shard.targets) < 2:"),
                 ("shard.sources[0]", "next(n for n in shard.targets if n != node)"),
             ),
             edit(Membership, "join", (" or not shard.sources", "")),
@@ -78,7 +78,7 @@ COPY_BUGS = (
     Bug(
         "a replica that is copying is not sent the writes made meanwhile",
         "Scylla #5251, CASSANDRA-2434",
-        40,
+        200,
         (
             edit(
                 ShardState,

@@ -165,7 +165,7 @@ PROTOCOL_BUGS = (
     Bug(
         "a write of unknown outcome is sent once more, under a new version",
         "FoundationDB: commit_unknown_result",
-        40,
+        3_000,
         (around(*REPLICATE, send_again_later),),
     ),
     Bug(

@@ -413,7 +413,7 @@ def damaged() -> Membership:
     cluster.set_status(1, DOWN)
     cluster.forget_copy(1, "new")
     cluster.set_status(2, DOWN)
-    cluster.raise_fence()
+    cluster.state(fence=True)
     return cluster
 
 
@@ -446,7 +446,7 @@ def test_epochs_that_were_never_saved_are_not_used_a_second_time():
     before = members_of(PAIRS)
     state = saved(before)
     for _ in range(1_000):
-        before.raise_fence()
+        before.state(fence=True)
 
     assert restarted(state).epoch > before.epoch
 
@@ -512,7 +512,7 @@ def test_state_of_another_placement_is_not_taken_up_in_part():
 def test_fence_is_in_the_record_that_is_returned_and_above_every_epoch_before(cluster):
     before = cluster.epoch
 
-    state = cluster.raise_fence()
+    state = cluster.state(fence=True)
 
     record = msgspec.json.decode(state.record, type=SavedState)
     assert state.fence == record.fence == cluster.fence == cluster.epoch > before

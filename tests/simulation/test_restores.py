@@ -18,6 +18,8 @@ from simulation.workload import CREATE, SWAP, UPDATE, WRITE, Client
 
 FRESH = secrets.randbits(40)
 EVER_MS = 10**12
+# Node 2 hears of the third process only after it took what the first one had sent.
+FOUND = (649018806189,)
 LIFE = 1 << 30  # the numbers of requests that a run adds after its plan
 
 
@@ -71,6 +73,10 @@ def test_restores_under_faults_violate_nothing(restores):
     assert violations(range(FRESH, FRESH + 40)) == {}
     assert restores["begun"] > 100
     assert restores["newer held"] > 10
+
+
+def test_what_was_found_once_stays_mended(restores):
+    assert violations(FOUND) == {}
 
 
 @pytest.mark.slow
