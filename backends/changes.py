@@ -63,8 +63,8 @@ def _half_done() -> Iterator[None]:
         yield
     except (OSError, ProcessFailed) as error:
         raise Uncertain(
-            f"this machine refuses ({error}), so it may be half done: mend that and ask "
-            "for it again"
+            f"this machine refuses ({error}), so it may be half done: mend that, see in "
+            "/nodes what there is, and ask for what is missing"
         ) from error
 
 

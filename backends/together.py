@@ -1,8 +1,8 @@
 """Requests that come while one is under way, sent as one when it has ended.
 
 As a group commit does for a disk: who comes alone is sent at once, and who has to wait
-anyway shares the next trip with all who wait. Half of what a request costs here and at
-etcd is the trip, so a busy service does several times as much.
+anyway shares the next trip with all who wait: a good part of what a request costs here
+and at etcd is the trip (docs/decisions/0015).
 """
 
 from __future__ import annotations

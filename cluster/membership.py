@@ -278,7 +278,7 @@ class Membership:
             self._derive((shard,))
 
     def state(self, *, fence: bool = False) -> SaveState:
-        """What the nodes keep; `fence`: and refuse messages of earlier operations then."""
+        """The state record; `fence`: nodes that have it refuse earlier operations' messages."""
         with self._lock:
             if fence:
                 self.epoch += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,16 +16,10 @@ from backends.keys import Keys
 from backends.watch import Quota
 from models import Intent, TooLarge
 from processes.server import Server, answers
+from tests.e2e.etcd_cluster import MARKS
 from tests.e2e.served import free_port
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        shutil.which("etcd") is None,
-        reason="etcd is not installed: apt-get install etcd-server",
-    ),
-]
+pytestmark = MARKS
 THREADS = 16
 KEYS = [f"k{number:02}" for number in range(200)]
 SECONDS_MAX = 5.0
