@@ -36,7 +36,6 @@ from cluster.listing import (
 from cluster.membership import PROCESS_SHIFT, Membership
 from cluster.network import Driver, LiveDriver
 from cluster.node import ReplicaNode
-from cluster.placement import assignment_of
 from cluster.reconfiguration import FAIL_MODES, STOP, Reconfiguration
 from cluster.reports import (
     Measures,
@@ -47,7 +46,8 @@ from cluster.reports import (
     stale_keys,
     waiting_for,
 )
-from cluster.shard import UP, Layout, ShardState, saved_state
+from cluster.restoring import StorageUnreadable, layout_of, restore_cluster
+from cluster.shard import UP, ShardState, saved_state
 from cluster.upkeep import Upkeep
 from config import CannotOpen, Settings
 from db import FormatUnknown, Storage, StorageEnded, open_storage
@@ -79,10 +79,6 @@ __all__ = [
     "restore_cluster",
 ]
 EVENTS_OF_A_PROCESS = 1_000_000  # numbers that a process may use before the next's
-
-
-class StorageUnreadable(CannotOpen):
-    """Too many nodes' folders cannot be read: what is in sync may be known only there."""
 
 
 class SettingsMismatch(CannotOpen):
@@ -387,54 +383,9 @@ def open_manager(
         return manager
 
 
-def restore_cluster(
-    settings: Settings, nodes: Mapping[NodeId, ReplicaNode], clock: HybridClock
-) -> Membership:
-    """The cluster as the newest state record at the nodes has it, or a new one."""
-    layout = _layout_of(settings)
-    assignment = assignment_of(
-        settings.placement, tuple(nodes), settings.replication_factor
-    )
-    identities = {node_id: node.identity for node_id, node in nodes.items()}
-    cluster = Membership(
-        assignment, layout, identities, clock, min_in_sync=settings.min_in_sync
-    )
-    for node in nodes.values():
-        clock.observe(node.storage.content.version_max)
-    absent = [n for n, node in nodes.items() if node.problem is not None]
-    states = filter(None, (node.storage.load_state() for node in nodes.values()))
-    found = [saved_state(record) for _, record in states]
-    newest = max(found, key=lambda state: state.epoch, default=None)
-    if newest is not None:
-        _check_readable(nodes, {n for n, s in newest.status.items() if s == UP})
-        cluster.restore(newest, absent)
-    elif absent:
-        _check_readable(nodes, set(absent))  # nothing else knows anything
-    elif any(node.damage is not None for node in nodes.values()):
-        # What was known of the copies is gone too: none can be taken for the truth.
-        cluster.identity = dict.fromkeys(nodes, "")
-    return cluster
-
-
-def _check_readable(nodes: Mapping[NodeId, ReplicaNode], voters: set[NodeId]) -> None:
-    """Refuse to start where a newer state may be in what cannot be read.
-
-    A state is saved at a majority of the nodes that are up, so it is known if a majority
-    of those that the newest one found calls up can be read.
-    """
-    problems = [
-        node.problem for n, node in nodes.items() if n in voters and node.problem
-    ]
-    if problems and 2 * len(problems) >= len(voters):
-        raise StorageUnreadable(
-            f"too few nodes can be read to know which copies are in sync: {problems[0]}; "
-            "mend that, or move the folder away to go on without what it holds"
-        )
-
-
 def _check_layout(settings: Settings, storage: Storage) -> None:
     """Refuse data of another layout, before files are made that they do not have."""
-    state, layout = storage.load_state(), _layout_of(settings)
+    state, layout = storage.load_state(), layout_of(settings)
     if state is None:
         return
     saved = saved_state(state[1]).layout
@@ -443,8 +394,3 @@ def _check_layout(settings: Settings, storage: Storage) -> None:
             f"the data in {settings.data_dir} were written with {saved}, not {layout}: "
             "use those settings, or another --data-dir"
         )
-
-
-def _layout_of(settings: Settings) -> Layout:
-    nodes = tuple(range(settings.nodes))
-    return Layout(settings.placement, nodes, settings.replication_factor)

@@ -1,0 +1,72 @@
+"""The cluster as its nodes remember it: the newest state record, and what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cluster.clock import HybridClock
+from cluster.membership import Membership
+from cluster.node import ReplicaNode
+from cluster.placement import assignment_of
+from cluster.shard import UP, Layout, saved_state
+from config import CannotOpen, Settings
+from models import NodeId
+
+
+class StorageUnreadable(CannotOpen):
+    """Too many nodes' folders cannot be read: what is in sync may be known only there."""
+
+
+def restore_cluster(
+    settings: Settings, nodes: Mapping[NodeId, ReplicaNode], clock: HybridClock
+) -> Membership:
+    """The cluster as the newest state record at the nodes has it, or a new one."""
+    layout = layout_of(settings)
+    assignment = assignment_of(
+        settings.placement, tuple(nodes), settings.replication_factor
+    )
+    identities = {node_id: node.identity for node_id, node in nodes.items()}
+    cluster = Membership(
+        assignment, layout, identities, clock, min_in_sync=settings.min_in_sync
+    )
+    for node in nodes.values():
+        clock.observe(node.storage.content.version_max)
+    absent = [n for n, node in nodes.items() if node.problem is not None]
+    states = filter(None, (node.storage.load_state() for node in nodes.values()))
+    found = [saved_state(record) for _, record in states]
+    newest = max(found, key=lambda state: state.epoch, default=None)
+    known = newest.epoch if newest is not None else 0
+    if newest is not None:
+        _check_readable(nodes, {n for n, s in newest.status.items() if s == UP})
+        cluster.restore(newest, absent)
+    elif absent:
+        _check_readable(nodes, set(absent))  # nothing else knows anything
+    if any(
+        node.damage is not None and (not known or node.storage.epoch_confirmed > known)
+        for node in nodes.values()
+    ):
+        # What was known of the copies is gone too: none can be taken for the truth.
+        cluster.identity = dict.fromkeys(nodes, "")
+    return cluster
+
+
+def _check_readable(nodes: Mapping[NodeId, ReplicaNode], voters: set[NodeId]) -> None:
+    """Refuse to start where a newer state may be in what cannot be read.
+
+    A state is saved at a majority of the nodes that are up, so it is known if a majority
+    of those that the newest one found calls up can be read.
+    """
+    problems = [
+        node.problem for n, node in nodes.items() if n in voters and node.problem
+    ]
+    if problems and 2 * len(problems) >= len(voters):
+        raise StorageUnreadable(
+            f"too few nodes can be read to know which copies are in sync: {problems[0]}; "
+            "mend that, or move the folder away to go on without what it holds"
+        )
+
+
+def layout_of(settings: Settings) -> Layout:
+    """The layout that the settings ask for."""
+    nodes = tuple(range(settings.nodes))
+    return Layout(settings.placement, nodes, settings.replication_factor)
