@@ -73,6 +73,8 @@ class Membership:
         self._clock = clock
         self.revision = 0  # grows with whatever a client can see of the shards
         self._saved_epoch = 0
+        self._confirmed: dict[NodeId, int] = {}  # epochs that nodes' storages have
+        self._told_epoch = 0  # of the last record that tells them
         self._lock = threading.Lock()
         self.live: tuple[NodeId, ...] = ()
         groups, places = grouped(assignment)
@@ -127,7 +129,19 @@ class Membership:
             if not self._is_kept_by(set(answers.answered)):
                 return False
             self.mark_saved(state.epoch)
+            with self._lock:
+                self._confirmed.update(dict.fromkeys(answers.answered, state.epoch))
         return True
+
+    def tell_confirmed(self) -> None:
+        """Have the next state record tell which epochs nodes confirmed, if none does yet.
+
+        A node whose files are older than that, all of them together, is noticed so.
+        """
+        with self._lock:
+            if self._told_epoch != self.epoch:
+                self.epoch += 1
+                self._told_epoch = self.epoch
 
     def _is_kept_by(self, nodes: set[NodeId]) -> bool:
         up = {node for node, status in self.status.items() if status == UP}
@@ -204,6 +218,7 @@ class Membership:
         """
         with self._lock:
             self.identity[node] = identity
+            self._confirmed.pop(node, None)
             self.epoch += 1
             lost = []
             for shard in self.shards_of(node):
@@ -303,6 +318,7 @@ class Membership:
             self.fence = saved.fence
             self.status.update(saved.status)
             self.identity.update(saved.identity)
+            self._confirmed.update(saved.confirmed)
             self._clock.observe(saved.clock)
             for kept in saved.shards:
                 shard = self.shards[kept.replicas]
@@ -371,6 +387,7 @@ class Membership:
                 for shard in self.shards.values()
                 if shard.lost or shard.in_sync != shard.replicas
             ),
+            confirmed=dict(self._confirmed),
         )
         return SaveState(self.epoch, self.fence, msgspec.json.encode(state))
 

@@ -174,6 +174,8 @@ class Reconfiguration:
             if cluster.status[node] == DOWN:
                 member.stop()
         yield from self._save()
+        cluster.tell_confirmed()
+        yield from self._save()
         for shard in cluster.shards.values():
             yield from check_members(cluster, shard, self._settle)
         for node, status in tuple(cluster.status.items()):
@@ -251,6 +253,8 @@ class Reconfiguration:
         for shard in cluster.shards.values():
             yield from check_members(cluster, shard, self._settle)
         yield from self._catch_up_all()
+        cluster.tell_confirmed()
+        yield from cluster.save()
         yield from settle_all(cluster, self._settle)
         expired = yield from expire_records(cluster, self._expire)
         if expired:

@@ -8,7 +8,7 @@ from cluster.clock import HybridClock
 from cluster.membership import Membership
 from cluster.node import ReplicaNode
 from cluster.placement import assignment_of
-from cluster.shard import UP, Layout, saved_state
+from cluster.shard import UP, Layout, SavedState, saved_state
 from config import CannotOpen, Settings
 from models import NodeId
 
@@ -39,6 +39,7 @@ def restore_cluster(
     if newest is not None:
         _check_readable(nodes, {n for n, s in newest.status.items() if s == UP})
         cluster.restore(newest, absent)
+        _forget_older(cluster, nodes, newest)
     elif absent:
         _check_readable(nodes, set(absent))  # nothing else knows anything
     if any(
@@ -48,6 +49,24 @@ def restore_cluster(
         # What was known of the copies is gone too: none can be taken for the truth.
         cluster.identity = dict.fromkeys(nodes, "")
     return cluster
+
+
+def _forget_older(
+    cluster: Membership, nodes: Mapping[NodeId, ReplicaNode], newest: SavedState
+) -> None:
+    """Take a node's storage for replaced where it lacks a state record that it had.
+
+    Then its files are older than they were, all of them together, as when a copy of its
+    folder was put back.
+    """
+    for node_id, confirmed in newest.confirmed.items():
+        storage = nodes[node_id].storage
+        found = (storage.load_state() or (0, b""))[0]
+        if found < confirmed and storage.identity == newest.identity[node_id]:
+            cluster.identity[node_id] = ""
+            storage.damage = (
+                f"its files are older than they were (epoch={found}, was {confirmed})"
+            )
 
 
 def _check_readable(nodes: Mapping[NodeId, ReplicaNode], voters: set[NodeId]) -> None:

@@ -55,6 +55,7 @@ class SavedState(msgspec.Struct, frozen=True):
     status: dict[NodeId, str]
     identity: dict[NodeId, str]  # the storage that each node had
     shards: tuple[SavedShard, ...]
+    confirmed: dict[NodeId, int] = {}  # the newest epoch that each node's storage had
 
 
 _saved = msgspec.json.Decoder(SavedState)

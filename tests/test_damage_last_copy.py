@@ -280,3 +280,38 @@ def places(content: bytes) -> list[int]:
         | {n * len(content) // 8 for n in range(8)}
         | {used - 1, len(content) - 1}
     )
+
+
+# --- A folder that is older as a whole ----------------------------------------------------
+
+
+def test_folder_put_back_from_before_the_start_is_noticed_by_what_its_peers_know(
+    data, left
+):
+    shutil.rmtree(data / LAST)
+    shutil.copytree(left.before, data / LAST)
+
+    assert lost_or_right(data, left)
+
+
+def test_folder_put_back_is_mended_where_a_peer_has_everything(memory):
+    live = memory / "pair"
+    with two_nodes(live) as store:
+        store.write("key", "old")
+        store.write("deleted", 1)
+        before = shutil.copytree(live / LAST, memory / "pair-before")
+    with two_nodes(live) as store:
+        store.write("key", "new")
+        store.delete("deleted")
+        killed = shutil.copytree(live, memory / "pair-killed")
+    shutil.rmtree(killed / LAST)
+    shutil.copytree(before, killed / LAST)
+
+    with two_nodes(killed) as store:
+        value = store.read("key").value
+        with pytest.raises(KeyNotFound):
+            store.read("deleted")
+        told = {event.kind for event in store.events()}
+
+    assert value == "new"
+    assert "damage_found" in told
