@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
+from msgspec.structs import replace
 
 from models import Record, Refused, Staged, Unconfirmed, Version
 from storage import mark
@@ -45,6 +46,7 @@ UNREADABLE = (
     apsw.AuthError,
 )
 UNUSABLE = (*UNREADABLE, DamagedStorage, StorageInUse, FormatUnknown)
+UNWRITABLE = (apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError)  # by damage
 log = logging.getLogger(__name__)
 
 
@@ -213,7 +215,7 @@ class SqliteStorage(Storage):
         """Write a batch; into a new file, written from memory, if the file is damaged."""
         try:
             self._write(batch)
-        except (apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError) as error:
+        except UNWRITABLE as error:
             self._mended = f"{self._folder.file(self._generation)}: {error}"
             self._rewrite()
             self._write(batch)
@@ -358,7 +360,11 @@ class SqliteStorage(Storage):
         except BaseException:
             file.close()
             raise
-        self._take(file, content)
+        try:
+            self._take(file, content)
+        except UNWRITABLE as error:  # all of it was read, and was sound
+            self._mended = f"{file.path}: {error}"
+            self._replace(content, replace(file.header, log_bytes=None))
 
     def _take(self, file: RecordFile, content: Content) -> None:
         try:
@@ -404,7 +410,7 @@ class SqliteStorage(Storage):
     def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with suppress(apsw.Error):  # it takes in its log: what fails is in the log
+            with suppress(apsw.Error):  # its log stays, unless nothing belongs beside it
                 file.close()
 
 
