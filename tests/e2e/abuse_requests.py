@@ -209,6 +209,13 @@ def _conditions() -> Iterator[Case]:
         name = ascii(text)[1:-1] or "empty"
         wire = ask("GET", "/read/seed", f"If-None-Match: {text}")
         yield Case(f"if-none-match-{name}-on-a-read", wire, INVALID)
+    # A header that cannot be read is not left out, whatever else is there twice.
+    for name, lines in {
+        "other": ("If-Match: \xff", "X-A: 1", "X-A: 2"),
+        "others": ("If-Match: \xff", "X-A: 1", "X-A: 2", "X-A: 3"),
+        "itself": ("If-Match: \xff", "If-Match: *"),
+    }.items():
+        yield Case(f"if-match-not-ascii-and-{name}-twice", write(GOOD, *lines), INVALID)
     same = ask("GET", "/read/seed", "If-None-Match: *")
     yield Case("if-none-match-any-on-a-read", same, done(304, ETag='".+"'))
     read = ask("GET", "/read/seed", "If-Match: *")
