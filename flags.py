@@ -168,7 +168,7 @@ def _accepted(name: str) -> str:
         least = schema["minLength"]
         return f"at least {least} characters" if least > 1 else "a text, not empty"
     if schema.get("type") == "array":
-        return "host names without scheme and port"
+        return "host names without scheme and port, .example.com for all below it"
     if schema.get("type") not in ("integer", "number"):
         return f"a {schema.get('format', 'text')}"
     kind = "a whole number" if schema["type"] == "integer" else "a number"

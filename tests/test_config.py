@@ -144,6 +144,8 @@ CERT = ["--etcd-cert", "own.pem", "--etcd-key", "own.key"]
         (["--tombstone-grace-seconds", "inf"], "=inf 0 to 3153600000"),
         (["--max-stored-bytes", "1e30"], "max_stored_bytes=1e30 1024 to"),
         (["--allowed-host", "http://a:1"], "allowed_host=http://a:1 without scheme"),
+        (["--allowed-host", "."], "allowed_host=. .example.com"),
+        (["--allowed-host", "*.a.example"], "allowed_host=*.a.example .example.com"),
         (["--port"], "--port expected"),
         (["--prot", "1"], "--prot --protocol"),
         (["--portt", "1"], "--portt --port"),

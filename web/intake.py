@@ -23,7 +23,7 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from config import Settings
 from models import InvalidRequest, StoreError, Timeout, Uncertain
-from web.guard import SAFE_METHODS
+from web.guard import SAFE_METHODS, SENT_HOST
 from web.parsing import Environ, too_large
 from web.problems import (
     HeaderTooLarge,
@@ -278,6 +278,8 @@ class Intake:
         unread = [name for name in names if value_of(name) is None]
         if unread:
             return HeaderUnreadable(f"a header is not ASCII ({', '.join(unread)})")
+        if sum(name == "host" for name, _ in pairs) > 1:
+            return InvalidRequest("the Host header is there twice: send it once")
         return None
 
     def _end(self, exchange: Exchange, error: Exception) -> None:
@@ -358,9 +360,9 @@ def environ_of(scope: Any, pairs: Pairs, body: bytes) -> Environ:
         if variable in environ:
             text = f"{environ[variable]},{text}"
         environ[variable] = text
-    if scope.authority and scope.authority != environ.get("HTTP_HOST"):
-        # A whole URL was asked for, of another host (RFC 9112, 3.2.2): both must do.
-        environ["HTTP_HOST"] = f"{environ.get('HTTP_HOST')},{scope.authority}"
+    if scope.authority:  # the target is a whole URL
+        environ[SENT_HOST] = environ.get("HTTP_HOST", scope.authority)
+        environ["HTTP_HOST"] = scope.authority
     return environ
 
 
