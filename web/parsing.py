@@ -22,6 +22,12 @@ from web.problems import NotJson
 Environ = dict[str, Any]
 T = TypeVar("T")
 
+# A type has parameters of which some may be empty (RFC 9110, sections 8.3.1 and 5.6.6).
+_JSON = re.compile(
+    r'[ \t]*application/json[ \t]*(?:;[ \t]*(?:charset=(?:utf-?8|"utf-?8")[ \t]*)?)*',
+    re.IGNORECASE,
+)
+_CHARSET = re.compile(r"[;,][ \t]*charset[ \t]*=", re.IGNORECASE)
 _ETAGS = re.compile(r'\s*(W/)?"([\x21\x23-\x7e]*)"\s*(?:,|$)')
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _DEEPER = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
@@ -202,15 +208,15 @@ class Body(msgspec.Struct, frozen=True):
 
     def _check_type(self, environ: Environ) -> None:
         given = environ.get("CONTENT_TYPE") or ""
-        name, _, parameters = given.lower().partition(";")
-        charset = parameters.strip().replace('"', "")
-        if name.strip() == "application/json" and charset in ("", "charset=utf-8"):
+        if _JSON.fullmatch(given) is not None:
             return
+        charset = _CHARSET.search(given)
+        wanted = "application/json" if charset is None else "application/json, in UTF-8"
         host = environ.get("HTTP_HOST", "localhost")
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         scheme = environ.get("wsgi.url_scheme", "http")
         raise NotJson(
-            f"the body must be sent as application/json (got {given or 'no type'!r}): "
+            f"the body must be sent as {wanted} (got {given or 'no type'!r}): "
             f"curl -X {method} {scheme}://{host}{path} "
             f"-H 'Content-Type: application/json' -d '{self.example}'"
         )
