@@ -39,6 +39,7 @@ from models import (
 )
 from replication import open_manager
 from web.around import around_routes
+from web.encodings import body_bytes, has_body
 from web.guard import Guard
 from web.logs import REQUEST_NAME, log_request
 from web.metrics import Metrics
@@ -202,6 +203,7 @@ def _view(route: Route, app: StoreApp, described: bytes) -> Callable[..., Any]:
     levels = (*store.scheme.levels, store.settings.consistency) if has_level else ("",)
     labels = {level: (route.template, level) for level in levels}
     usual, odd = labels[levels[-1]], (route.template, "unknown")
+    reads_body, bytes_max = route.body is not None, store.settings.max_body_bytes
 
     def view(**path: Any) -> Any:
         environ = request.environ
@@ -209,6 +211,8 @@ def _view(route: Route, app: StoreApp, described: bytes) -> Callable[..., Any]:
         query = query_of(environ, known)
         if (level := query.get("consistency")) is not None:
             environ[LABELS] = labels.get(level, odd)
+        if not reads_body and has_body(environ):
+            body_bytes(environ, bytes_max)  # it says nothing here, and must be sound
         call = Call(store, environ, query, route, described, render)
         return handler(call, **path)
 

@@ -23,8 +23,9 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from config import Settings
 from models import InvalidRequest, StoreError, Timeout, Uncertain
+from web.encodings import too_large
 from web.guard import SAFE_METHODS, SENT_HOST
-from web.parsing import Environ, too_large
+from web.parsing import Environ
 from web.problems import (
     HeaderTooLarge,
     HeaderUnreadable,
@@ -43,6 +44,7 @@ READ_AWAY_BYTES_MAX = 16 << 20  # a larger body is refused unread, which is abru
 # A busy service is not a dead one, and whoever watches it should see that it is busy.
 ALWAYS = frozenset(("/healthz", "/readyz", "/metrics"))
 _VARIABLES = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
+_UNREAD = (LengthRequired, TooSlow)  # the body is still on its way
 _SHARED = (REQUEST_ID, LABELS, ARRIVED)
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class Exchange:
         "cancel",
         "deadline",
         "environ",
+        "hangs_up",
         "size",
         "watcher",
         "worked_on",
@@ -82,6 +85,7 @@ class Exchange:
         self.body = b""
         self.size = 0  # bytes set aside for a large body
         self.worked_on = False
+        self.hangs_up = False  # what is left of the request would be taken for the next
         self.environ: Environ | None = None  # once it is worked on
         self.cancel: Callable[[], Any] | None = None  # stops receiving
         self._unanswered = [None]
@@ -98,6 +102,8 @@ class Exchange:
             self._unanswered.pop()  # one thread only gets to do that
         except IndexError:
             return
+        if self.hangs_up:
+            headers.append(("Connection", "close"))
         try:
             self.watcher.proto.response_bytes(status, headers, text)
         except Exception as error:  # nobody is there to take it any more
@@ -165,6 +171,8 @@ class Intake:
             self._open.add(exchange)
         try:
             self._receive(exchange)
+        except StoreError as error:
+            self._end(exchange, error)
         except Exception as error:
             log.exception("a request failed while it was received")
             self._end(exchange, error)
@@ -174,19 +182,17 @@ class Intake:
         headers = exchange.watcher.scope.headers
         length = headers.get("content-length")
         if headers.get("transfer-encoding") is not None:
-            self._end(
-                exchange, LengthRequired("a body is sent with its Content-Length")
-            )
-        elif length is None:
+            raise LengthRequired("a body is sent with its Content-Length")
+        if length is None:
             self._whole_now(exchange)
-        elif int(length) > max(READ_AWAY_BYTES_MAX, self._settings.max_body_bytes):
-            self._end(exchange, too_large(self._settings.max_body_bytes))
-        elif not self._reserve(exchange, int(length)):
-            self._end(exchange, Overloaded("too many large bodies are on their way"))
-        else:
-            future = exchange.watcher.proto()
-            exchange.cancel = future.cancel
-            future.add_done_callback(partial(self._received, exchange))
+            return
+        if int(length) > max(READ_AWAY_BYTES_MAX, self._settings.max_body_bytes):
+            raise too_large(self._settings.max_body_bytes)
+        if not self._reserve(exchange, int(length)):
+            raise Overloaded("too many large bodies are on their way")
+        future = exchange.watcher.proto()
+        exchange.cancel = future.cancel
+        future.add_done_callback(partial(self._received, exchange))
 
     def _reserve(self, exchange: Exchange, size: int) -> bool:
         """Set room aside for a large body; False if there is none."""
@@ -298,6 +304,7 @@ class Intake:
                 n: exchange.environ[n] for n in _SHARED if n in exchange.environ
             }
             exchange.environ[ABANDONED] = True
+        exchange.hangs_up = isinstance(error, _UNREAD)
         exchange.answer(self._refuse(error), environ)
 
     def _forget(self, exchange: Exchange) -> None:

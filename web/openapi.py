@@ -6,7 +6,7 @@ Schemas come from the classes that check and encode, never from hand.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import msgspec
@@ -14,14 +14,17 @@ import msgspec
 from config import Settings
 from engine import Scheme
 from models import InvalidRequest, StoreError
-from web.guard import OPEN_PATHS
+from web.guard import HEALTH, OPEN_PATHS, SAFE_METHODS
 from web.problems import (
     STATUS,
+    Forbidden,
     HeaderTooLarge,
     LengthRequired,
     Overloaded,
     TooSlow,
     Unauthorized,
+    UnknownEncoding,
+    WrongHost,
 )
 from web.routes import TEXT, Parameter, Route
 from web.shapes import KEY_SCHEMA, BatchOperation, Problem
@@ -42,12 +45,22 @@ _PATH_PARTS = {
 _RETRY_AFTER = {
     "Retry-After": {"description": "seconds", "schema": {"type": "integer"}}
 }
+_ACCEPT_ENCODING = {
+    "Accept-Encoding": {
+        "description": "with `unknown_encoding`: those that a body may have",
+        "schema": {"type": "string"},
+    }
+}
+_HEADERS = {415: _ACCEPT_ENCODING, 503: _RETRY_AFTER, 504: _RETRY_AFTER}
 _ABOUT = """\
 A replicated key-value store that stays available while nodes fail.
 
 A failure is `application/problem+json` with a `code` to test for and `definite`: false
 where it may have happened all the same. 503 `unavailable` means that nothing was done,
-504 `uncertain` that a write may show later; both carry `Retry-After`."""
+504 `uncertain` that a write may show later; both carry `Retry-After`.
+
+A body may be sent with `Content-Encoding: gzip` or `deflate`; its limit is that of what it
+inflates to."""
 
 
 def document(
@@ -136,21 +149,28 @@ def _responses(route: Route, *, wants_token: bool) -> dict[str, Any]:
     if route.has_version and route.method == "GET":
         responses["304"] = {"description": "this is still the version"}
     codes: dict[int, list[str]] = {}
-    always: tuple[type[StoreError], ...] = (InvalidRequest, HeaderTooLarge, Overloaded)
-    if wants_token:
-        always += (Unauthorized,)
-    if route.body is not None:
-        always += (TooSlow, LengthRequired)
-    failures = (*always, *route.failures)
-    for error in failures:
+    for error in (*_always(route, wants_token=wants_token), *route.failures):
         codes.setdefault(STATUS[error][0], []).append(error.code)
     for status, words in sorted(codes.items()):
         responses[str(status)] = {
             "description": " or ".join(words),
             "content": {"application/problem+json": {"schema": _reference(Problem)}},
-            "headers": _RETRY_AFTER if status in (503, 504) else {},
+            "headers": _HEADERS.get(status, {}),
         }
     return responses
+
+
+def _always(route: Route, *, wants_token: bool) -> Iterator[type[StoreError]]:
+    """What any request of this kind may be answered, whatever the route does."""
+    yield from (InvalidRequest, HeaderTooLarge, Overloaded)
+    if wants_token:
+        yield Unauthorized
+    if route.path not in HEALTH:
+        yield WrongHost
+    if route.method not in SAFE_METHODS:
+        yield Forbidden
+    if route.body is not None:
+        yield from (TooSlow, LengthRequired, UnknownEncoding)
 
 
 def _parameter(place: str, parameter: Parameter) -> dict[str, Any]:

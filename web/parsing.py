@@ -16,7 +16,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from models import Condition, InvalidRequest, TooLarge
+from models import Condition, InvalidRequest
+from web.encodings import body_bytes
 from web.problems import NotJson
 
 Environ = dict[str, Any]
@@ -198,7 +199,7 @@ class Body(msgspec.Struct, frozen=True):
 
     def read(self, environ: Environ, bytes_max: int, depth_max: int) -> Any:
         """The body in its shape; an empty one, where that is allowed, with defaults."""
-        data = _bytes_of(environ, bytes_max)
+        data = body_bytes(environ, bytes_max)
         if not data and self.optional:
             return self.decoder.decode(b"{}")
         if environ.get("CONTENT_TYPE") != "application/json":
@@ -246,34 +247,6 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     if b"\\u00" in data or _has_twice(data, decoder.type):
         _check_unique(data)
     return found
-
-
-def _bytes_of(environ: Environ, bytes_max: int) -> bytes:
-    length = environ.get("CONTENT_LENGTH")
-    source = environ["wsgi.input"]
-    if length:
-        if not length.isdecimal():
-            raise InvalidRequest(f"Content-Length is not a number (got {length!r})")
-        size = int(length)
-        if size > bytes_max:
-            raise too_large(bytes_max)
-        data: bytes = source.read(size)
-        if len(data) < size:
-            raise InvalidRequest("the body ended before its Content-Length")
-        return data
-    if not environ.get("wsgi.input_terminated"):
-        return b""
-    data = source.read(bytes_max + 1)
-    if len(data) > bytes_max:
-        raise too_large(bytes_max)
-    return data
-
-
-def too_large(bytes_max: int) -> TooLarge:
-    """What a body that is beyond the limit is answered."""
-    return TooLarge(
-        f"a body has at most {bytes_max} bytes (it has more); the setting is max_body_bytes"
-    )
 
 
 def _check_depth(data: bytes, depth_max: int) -> None:

@@ -34,6 +34,12 @@ class NotJson(InvalidRequest):
     code = "not_json"
 
 
+class UnknownEncoding(InvalidRequest):
+    """The body is packed in a way that is not undone here, so nobody knows what it says."""
+
+    code = "unknown_encoding"
+
+
 class Unauthorized(StoreError):
     """No token, or a wrong one."""
 
@@ -87,13 +93,17 @@ STATUS: dict[type[StoreError], tuple[int, tuple[tuple[str, str], ...]]] = {
     Forbidden: (403, ()),
     KeyNotFound: (404, ()),
     NodeNotFound: (404, ()),
-    LengthRequired: (411, (("Connection", "close"),)),
-    TooSlow: (408, (("Connection", "close"),)),
+    LengthRequired: (411, ()),
+    TooSlow: (408, ()),
     NotOffered: (409, ()),
     TooFewNodes: (409, ()),
     VersionMismatch: (412, ()),
     TooLarge: (413, ()),
     NotJson: (415, ()),
+    UnknownEncoding: (
+        415,
+        (("Accept-Encoding", "gzip, deflate"),),
+    ),  # RFC 9110, 15.5.16
     WrongHost: (421, ()),
     HeaderTooLarge: (431, ()),
     StoreError: (500, ()),  # a new child of it that has no line here
