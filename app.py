@@ -41,13 +41,13 @@ from replication import open_manager
 from web.around import around_routes
 from web.encodings import body_bytes, has_body
 from web.guard import Guard
+from web.headers import Refused
 from web.logs import REQUEST_NAME, log_request
 from web.metrics import Metrics
 from web.openapi import document
 from web.parsing import (
     Environ,
     body,
-    delete_condition,
     is_unchanged,
     level_of,
     query_of,
@@ -203,6 +203,9 @@ def _view(route: Route, app: StoreApp, described: bytes) -> Callable[..., Any]:
     levels = (*store.scheme.levels, store.settings.consistency) if has_level else ("",)
     labels = {level: (route.template, level) for level in levels}
     usual, odd = labels[levels[-1]], (route.template, "unknown")
+    refused = Refused(
+        route.method, route.template, [each.name for each in route.headers]
+    )
     reads_body, bytes_max = route.body is not None, store.settings.max_body_bytes
 
     def view(**path: Any) -> Any:
@@ -211,6 +214,7 @@ def _view(route: Route, app: StoreApp, described: bytes) -> Callable[..., Any]:
         query = query_of(environ, known)
         if (level := query.get("consistency")) is not None:
             environ[LABELS] = labels.get(level, odd)
+        refused.check(environ)
         if not reads_body and has_body(environ):
             body_bytes(environ, bytes_max)  # it says nothing here, and must be sound
         call = Call(store, environ, query, route, described, render)
@@ -306,7 +310,7 @@ def _read(call: Call, key: str | None = None) -> Answer:
 
 def _delete(call: Call, key: str | None = None) -> Answer:
     """A deleted key stays deleted, also on nodes that were down meanwhile."""
-    condition = delete_condition(call.environ)
+    condition = write_condition(call.environ)
     level = level_of(call.query)
     return answer(
         call.store.delete(call.key(key), condition=condition, consistency=level)

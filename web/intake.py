@@ -25,8 +25,10 @@ from config import Settings
 from models import InvalidRequest, StoreError, Timeout, Uncertain
 from web.encodings import too_large
 from web.guard import SAFE_METHODS, SENT_HOST
+from web.headers import check_expect
 from web.parsing import Environ
 from web.problems import (
+    ExpectationFailed,
     HeaderTooLarge,
     HeaderUnreadable,
     LengthRequired,
@@ -44,7 +46,7 @@ READ_AWAY_BYTES_MAX = 16 << 20  # a larger body is refused unread, which is abru
 # A busy service is not a dead one, and whoever watches it should see that it is busy.
 ALWAYS = frozenset(("/healthz", "/readyz", "/metrics"))
 _VARIABLES = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
-_UNREAD = (LengthRequired, TooSlow)  # the body is still on its way
+_UNREAD = (LengthRequired, TooSlow, ExpectationFailed)  # the body is still on its way
 _SHARED = (REQUEST_ID, LABELS, ARRIVED)
 log = logging.getLogger(__name__)
 
@@ -181,6 +183,7 @@ class Intake:
         """Have the body received, if there is one; `_received` hears of its end."""
         headers = exchange.watcher.scope.headers
         length = headers.get("content-length")
+        check_expect(headers.get("expect"))  # who sends it may wait with the body
         if headers.get("transfer-encoding") is not None:
             raise LengthRequired("a body is sent with its Content-Length")
         if length is None:

@@ -17,6 +17,7 @@ from models import InvalidRequest, StoreError
 from web.guard import HEALTH, OPEN_PATHS, SAFE_METHODS
 from web.problems import (
     STATUS,
+    ExpectationFailed,
     Forbidden,
     HeaderTooLarge,
     LengthRequired,
@@ -162,7 +163,7 @@ def _responses(route: Route, *, wants_token: bool) -> dict[str, Any]:
 
 def _always(route: Route, *, wants_token: bool) -> Iterator[type[StoreError]]:
     """What any request of this kind may be answered, whatever the route does."""
-    yield from (InvalidRequest, HeaderTooLarge, Overloaded)
+    yield from (InvalidRequest, ExpectationFailed, HeaderTooLarge, Overloaded)
     if wants_token:
         yield Unauthorized
     if route.path not in HEALTH:

@@ -118,7 +118,7 @@ def query_key(query: Mapping[str, str]) -> str:
 
 
 def write_condition(environ: Environ) -> Condition | None:
-    """What If-Match and If-None-Match ask of a write; None: nothing."""
+    """What If-Match and If-None-Match ask of a write or delete; None: nothing."""
     match = environ.get("HTTP_IF_MATCH")
     none_match = environ.get("HTTP_IF_NONE_MATCH")
     if match is None and none_match is None:
@@ -132,23 +132,8 @@ def write_condition(environ: Environ) -> Condition | None:
     return Condition(versions, if_absent=none_match is not None, if_present=any_version)
 
 
-def delete_condition(environ: Environ) -> Condition | None:
-    """What If-Match asks of a delete; None: nothing."""
-    if environ.get("HTTP_IF_NONE_MATCH") is not None:
-        raise InvalidRequest(
-            "a delete cannot be made with If-None-Match; to delete one version, send "
-            'If-Match: "<version>"'
-        )
-    return write_condition(environ)
-
-
 def is_unchanged(environ: Environ, version: str) -> bool:
     """True if the reader said, in If-None-Match, that it has this version already."""
-    if environ.get("HTTP_IF_MATCH") is not None:
-        raise InvalidRequest(
-            'If-Match is for writes and deletes; on a read, If-None-Match: "<version>" '
-            "asks for the value only if it changed"
-        )
     header = environ.get("HTTP_IF_NONE_MATCH")
     if header is None:
         return False

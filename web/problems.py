@@ -40,6 +40,12 @@ class UnknownEncoding(InvalidRequest):
     code = "unknown_encoding"
 
 
+class ExpectationFailed(InvalidRequest):
+    """The client waits for something that is not done here."""
+
+    code = "expectation_failed"
+
+
 class Unauthorized(StoreError):
     """No token, or a wrong one."""
 
@@ -104,6 +110,7 @@ STATUS: dict[type[StoreError], tuple[int, tuple[tuple[str, str], ...]]] = {
         415,
         (("Accept-Encoding", "gzip, deflate"),),
     ),  # RFC 9110, 15.5.16
+    ExpectationFailed: (417, ()),
     WrongHost: (421, ()),
     HeaderTooLarge: (431, ()),
     StoreError: (500, ()),  # a new child of it that has no line here
