@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
 from flask import Flask, Response, request
 from msgspec import UNSET, Meta
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.wsgi import get_path_info
 
 from backends.etcd import open_etcd
 from config import Settings
@@ -73,6 +74,7 @@ from web.routes import (
     not_modified,
 )
 from web.shapes import FailBody, NodeList, RecoverBody, WriteBody
+from web.signposts import Signposts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -177,10 +179,10 @@ def _application(settings: Settings, store: Engine, *, owns_store: bool) -> Stor
     app = StoreApp(store, owns_store=owns_store)
     app.url_map.merge_slashes = False  # a//b is a key
     app.url_map.converters["key"] = KeyConverter
-    guard = Guard(settings)
-    app.before_request(lambda: guard.check(request.environ))
-    app.register_error_handler(Exception, _on_error)
     table = routes(store.scheme)
+    app.before_request(_gate(Guard(settings), table))
+    app.register_error_handler(Exception, _on_error)
+    app.register_error_handler(NotFound, _on_no_route(Signposts(table)))
     about = document(
         table, settings, store.scheme, can_change_nodes=store.can_change_nodes
     )
@@ -193,6 +195,23 @@ def _application(settings: Settings, store: Engine, *, owns_store: bool) -> Stor
             methods=[route.method],
         )
     return app
+
+
+def _gate(guard: Guard, table: Sequence[Route]) -> Callable[[], Answer | None]:
+    """What every request passes before a route is chosen."""
+    allowed = ", ".join(sorted({"HEAD", "OPTIONS", *(route.method for route in table)}))
+
+    def pass_gate() -> Answer | None:
+        environ = request.environ
+        guard.check(environ)
+        path = environ.get("PATH_INFO", "")
+        if path == "*" and environ["REQUEST_METHOD"] == "OPTIONS":  # RFC 9110, 9.3.7
+            return Answer(b"", 204, [("Allow", allowed)])
+        if path.startswith("//"):  # Flask would leave out all slashes but one
+            raise NotFound
+        return None
+
+    return pass_gate
 
 
 def _view(route: Route, app: StoreApp, described: bytes) -> Callable[..., Any]:
@@ -346,6 +365,17 @@ def _on_error(error: Exception) -> Answer:
         name = request.environ[REQUEST_ID]
         log.error("request %s (%s) failed", name, route, exc_info=error)
     return _as_answer(error)
+
+
+def _on_no_route(signposts: Signposts) -> Callable[[NotFound], Answer]:
+    """Answers where there is no route, or a route of pages has no such page."""
+
+    def on_not_found(error: NotFound) -> Answer:
+        if error.description == NotFound.description:
+            error = signposts.no_route(request.method, get_path_info(request.environ))
+        return _on_error(error)
+
+    return on_not_found
 
 
 def _as_answer(error: Exception) -> Answer:

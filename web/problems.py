@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from msgspec import Struct
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import HTTPException
 
 from models import (
     InvalidRequest,
@@ -142,8 +142,6 @@ def failure(error: Exception) -> Failure:
         status = error.code or 500
         code = _CODES.get(status, error.name.lower().replace(" ", "_"))
         detail = error.description or error.name
-        if detail == NotFound.description:
-            detail = "no route has this path; /docs lists them all"
         allowed = sorted(getattr(error, "valid_methods", None) or ())
         if allowed:
             detail = f"this route takes {', '.join(allowed)}"

@@ -65,7 +65,8 @@ def _methods() -> Iterator[Case]:
     small = either(wrong_method(*deletes), NOT_HTTP)
     yield Case("delete-in-small-letters", ask("delete", "/delete/seed"), small)
     yield Case("CONNECT", ask("CONNECT", "localhost:80"), NOT_HTTP_OR_NO_ROUTE)
-    yield Case("OPTIONS-of-the-server", ask("OPTIONS", "*"), either(OK, NO_ROUTE))
+    every = done(204, Allow="DELETE, GET, HEAD, OPTIONS, POST")
+    yield Case("OPTIONS-of-the-server", ask("OPTIONS", "*"), every)
     owed = done(200, Allow=".*DELETE.*")
     yield Case("OPTIONS-delete", ask("OPTIONS", "/delete/seed"), owed)
     yield Case("HEAD-read", ask("HEAD", "/read/seed"), done(200, ETag='".+"'))
@@ -84,10 +85,15 @@ def _paths() -> Iterator[Case]:
         "/etc/passwd", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/app.py",
         "/docs/../app.py", "/docs/%2e%2e/app.py", "/docs/..%2fapp.py", "/docs/.env",
         "/docs/..%5capp.py", "/docs//etc/passwd", "/docs/docs.html%00.css", "/.git/HEAD",
+        "//nodes", "///nodes", "//read/seed", "/Nodes", "//",
         "/data/node-0", "/static/x", "/console", "/?__debugger__=yes&cmd=resource",
     ):  # fmt: skip
         owed = either(NO_ROUTE, INVALID) if "?" in target else NO_ROUTE
         yield Case(f"path-{target[1:]}".replace("/", "-"), ask("GET", target), owed)
+    for target in ("//fail/1", "/Fail/1", "/fail/1/", "//delete/seed"):
+        method = "DELETE" if "delete" in target else "POST"
+        name = f"path-{method}-{target[1:]}".replace("/", "-")
+        yield Case(name, ask(method, target), NO_ROUTE)
     long = ask("GET", "/" + "a" * 4_000)
     yield Case("path-of-4000-letters", long, NO_ROUTE)
 
