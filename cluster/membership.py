@@ -126,7 +126,7 @@ class Membership:
         """
         while (state := self.unsaved()) is not None:
             answers: Answers = yield Ask(tuple(self.status), state)
-            if not self._is_kept_by(set(answers.answered)):
+            if not _is_kept_by(self, set(answers.answered), self._saved_epoch):
                 return False
             self.mark_saved(state.epoch)
             with self._lock:
@@ -142,14 +142,6 @@ class Membership:
             if self._told_epoch != self.epoch:
                 self.epoch += 1
                 self._told_epoch = self.epoch
-
-    def _is_kept_by(self, nodes: set[NodeId]) -> bool:
-        up = {node for node, status in self.status.items() if status == UP}
-        voters = up or set(self.live) or nodes
-        changed = [s for s in self.shards.values() if s.changed > self._saved_epoch]
-        return 2 * len(nodes & voters) > len(voters) and all(
-            nodes.intersection(shard.members or nodes) for shard in changed
-        )
 
     def unsaved(self) -> SaveState | None:
         """The state record to save, or None if the last change is saved."""
@@ -390,6 +382,16 @@ class Membership:
             confirmed=dict(self._confirmed),
         )
         return SaveState(self.epoch, self.fence, msgspec.json.encode(state))
+
+
+def _is_kept_by(cluster: Membership, nodes: set[NodeId], saved_epoch: int) -> bool:
+    """Whether a state that these nodes have is found again, whoever of them is left."""
+    up = {node for node, status in cluster.status.items() if status == UP}
+    voters = up or set(cluster.live) or nodes
+    changed = [s for s in cluster.shards.values() if s.changed > saved_epoch]
+    return 2 * len(nodes & voters) > len(voters) and all(
+        nodes.intersection(shard.members or nodes) for shard in changed
+    )
 
 
 def _listed(nodes: tuple[NodeId, ...]) -> str:

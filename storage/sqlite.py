@@ -410,7 +410,9 @@ class SqliteStorage(Storage):
     def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with suppress(apsw.Error):  # its log stays, unless nothing belongs beside it
+            with suppress(
+                apsw.Error
+            ):  # its log stays, unless nothing belongs beside it
                 file.close()
 
 
