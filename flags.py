@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from pydantic import ValidationError
 
 from config import OF_ENGINE, SECRET, CannotOpen, Settings
+from texts import NotUtf8, utf8_text
 
 FILE_NAME = "kv.toml"
 PREFIX = "KV_"
@@ -111,10 +112,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(utf8_text(path.read_bytes()))
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, NotUtf8, tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadSetting(f"cannot read {path}: {error}") from error
     for name, value in values.items():
         if name not in Settings.model_fields:

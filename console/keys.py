@@ -15,6 +15,7 @@ from console.command import ClientCommand, WholeNumber
 from console.session import Session, no_store, parsed, say, to_json
 from console.suggestions import suggest_keys
 from console.words import nodes_text
+from texts import NotUtf8, utf8_text
 
 PAGE = 1_000  # keys; the most that the store gives at once
 LEVEL = click.option(
@@ -80,7 +81,7 @@ def put(session: Session, /, key: str, value: str, text: bool, **given: object) 
 
     VALUE is JSON if it can be read as JSON, and text if not: 1 is a number, "1" in
     quotes of JSON is text, so is Ada. With --text it is text in any case. VALUE - is
-    standard input, without the line end at its end.
+    standard input, without a byte order mark before it and one line end after it.
     """
     data = _read_input() if value == "-" else value
     body = {
@@ -167,13 +168,14 @@ def _listed(
 
 
 def _read_input() -> str:
+    if sys.stdin is None:
+        raise click.UsageError("there is no standard input: give the value itself.")
     try:
-        data = sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
-        raise click.UsageError(
-            f"standard input is not UTF-8: {error.reason}."
-        ) from error
-    return data.removesuffix("\n")
+        data = utf8_text(sys.stdin.buffer.read())
+    except NotUtf8 as error:
+        raise click.UsageError(f"cannot read standard input: {error}.") from error
+    end = "\r\n" if data.endswith("\r\n") else "\n"
+    return data.removesuffix(end)
 
 
 def _as_json(data: str) -> str:

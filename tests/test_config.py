@@ -207,7 +207,10 @@ def test_variables_of_the_client_commands_are_no_settings_but_misspelt_ones_are_
         ("etcd_ca = 3", "etcd_ca=3 kv.toml a path"),
         ("etcd_endpoints = [3]", "etcd_endpoints=3 kv.toml http://10.0.0.1:2379"),
         ("etcd_endpoints = 3", "etcd_endpoints=3 kv.toml http://10.0.0.1:2379"),
-        ("\udcff", "kv.toml"),
+        ("\udcff", "kv.toml UTF-8 byte 1"),
+        ("p\0o\0r\0t\0", "kv.toml UTF-16LE iconv"),
+        ("\udcff\udcfep\0o\0", "kv.toml UTF-16 iconv"),
+        ("x = " + "[" * 100_000, "kv.toml"),
     ],
 )
 def test_bad_file_is_refused_in_words_that_help(tmp_path, refusal, toml, words):
@@ -217,6 +220,11 @@ def test_bad_file_is_refused_in_words_that_help(tmp_path, refusal, toml, words):
 
     for word in words.split():
         assert word in line
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_file_that_an_editor_saved_with_a_mark_is_read(load, end):
+    assert load(toml=f"\ufeffport = 8080{end}nodes = 4{end}").port == 8080
 
 
 @pytest.mark.parametrize("name", ["api_token", "read_token"])

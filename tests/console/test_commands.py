@@ -82,6 +82,12 @@ def test_value_that_is_no_text_is_json_in_raw_too(store):
         (b'{"a": 1}\n', [], '{"a": 1}'),
         (b"1\n", ["--text"], '"1"'),
         (b"", [], '""'),
+        (b"hello\r\n", [], '"hello"'),
+        (b"a\r\nb\r\n\r\n", [], '"a\\r\\nb\\r\\n"'),
+        (b"a\r", [], '"a\\r"'),
+        (b"\xef\xbb\xbf1.0\r\n", [], "1.0"),
+        (b"\xef\xbb\xbfhello", ["--text"], '"hello"'),
+        (b"a\0b", [], '"a\\u0000b"'),
     ],
 )
 def test_value_from_standard_input_is_kept_but_for_its_last_line_end(
@@ -94,13 +100,33 @@ def test_value_from_standard_input_is_kept_but_for_its_last_line_end(
     assert json.loads(store.lines("get", "k")[0]) == json.loads(kept)
 
 
-def test_input_that_is_not_utf_8_is_refused_and_nothing_is_written(store, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"\xff", "is not UTF-8 text"),
+        ("Ada".encode("utf-16"), "is UTF-16, not UTF-8"),
+        ("Ada".encode("utf-16-be"), "is UTF-16BE, not UTF-8"),
+    ],
+)
+def test_input_that_is_not_utf_8_is_refused_and_nothing_is_written(
+    store, monkeypatch, data, word
+):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 
     result = store.run("put", "k", "-")
 
     assert (result.status, store.carrier.asked) == (Exit.WRONG, [])
     assert "UTF-8" in result.err
+    assert word in result.err
+
+
+def test_closed_standard_input_is_refused_and_nothing_is_written(store, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+
+    result = store.run("put", "k", "-")
+
+    assert (result.status, store.carrier.asked) == (Exit.WRONG, [])
+    assert "there is no standard input" in result.err
 
 
 @pytest.mark.parametrize(
