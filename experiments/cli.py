@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from experiments.catalogue import CATALOGUE, Experiment
 from experiments.clusters import OwnClusters, RunningClusters
 from experiments.plot import draw
+from experiments.recording import Recording
 from experiments.report import exit_status, outcome_of, save, table_of, words_of
 from experiments.results import TrialResult
 from experiments.runner import Runner, Watch, units
@@ -39,13 +40,12 @@ def main(argv: Sequence[str]) -> int:
     experiment = CATALOGUE[chosen.name]
     try:
         folder = new_folder(chosen.out, experiment.name)
-    except OSError as error:
-        console.print(f"cannot write results: {error}", markup=False)
-        return 2
-    try:
         with stoppable():
             results = _run(console, experiment, chosen, folder)
             return _report(console, experiment, results, chosen, folder)
+    except OSError as error:
+        console.print(f"cannot write results: {error}", markup=False)
+        return 2
     except KeyboardInterrupt:
         console.print("Unknown: interrupted before there was a result.")
         return 2
@@ -57,8 +57,10 @@ def _run(
     """Every trial, with a progress bar and a line as each ends."""
     trials = experiment.trials
     total = sum(units(trial, chosen.repeat) for trial in trials)
-    console.print(f"{experiment.name}, seed {chosen.seed}", highlight=False)
+    title = f"{experiment.name}, seed {chosen.seed}"
+    console.print(title, highlight=False)
     with (
+        (folder / "history.jsonl").open("w", encoding="utf-8", buffering=1) as history,
         _clusters(experiment, chosen, folder) as clusters,
         Progress(
             TextColumn("{task.description}"),
@@ -76,7 +78,13 @@ def _run(
             progress.console.print(text, markup=False, highlight=False)
 
         watch = Watch(lambda count: progress.advance(bar, count), finished)
-        runner = Runner(clusters, watch, seed=chosen.seed, repeats=chosen.repeat)
+        runner = Runner(
+            clusters,
+            watch,
+            seed=chosen.seed,
+            repeats=chosen.repeat,
+            recording=Recording(history.write, note=f"experiment {title}"),
+        )
         return runner.run(trials)
 
 

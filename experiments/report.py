@@ -113,7 +113,7 @@ def save(
     results: Sequence[TrialResult],
     options: Mapping[str, Any],
 ) -> None:
-    """Write `result.json` and `history.jsonl` into the folder of the run."""
+    """Write `result.json` and `requests.jsonl` into the folder of the run."""
     content = {
         "experiment": experiment.name,
         "at": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -125,12 +125,12 @@ def save(
     }
     text = json.dumps(content, indent=2, ensure_ascii=False)
     (folder / "result.json").write_text(text + "\n", "utf-8")
-    with (folder / "history.jsonl").open("w", encoding="utf-8") as history:
+    with (folder / "requests.jsonl").open("w", encoding="utf-8") as requests:
         for result in results:
             for case in result.cases:
                 head = {"trial": result.trial.name, "case": str(case.case)}
                 for seen in case.observations:
-                    history.write(json.dumps({**head, **asdict(seen)}) + "\n")
+                    requests.write(json.dumps({**head, **asdict(seen)}) + "\n")
 
 
 def as_dict(result: TrialResult) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def test_files_tell_what_was_run_and_every_request(tmp_path):
     writes = kept["trials"][3]["latency_ms"]["write"]
     assert writes["count"] == 1_000
     assert writes["mean"] == pytest.approx(1.0)
-    lines = (tmp_path / "history.jsonl").read_text("utf-8").splitlines()
+    lines = (tmp_path / "requests.jsonl").read_text("utf-8").splitlines()
     assert len(lines) == sum(len(c.observations) for r in results for c in r.cases)
     assert {
         "trial",

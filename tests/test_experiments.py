@@ -5,11 +5,13 @@ be found, and called what it is.
 """
 
 import itertools
+import json
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from checker.cli import main as check
 from experiments import cli, report
 from experiments.catalogue import PAPER, Case, Scenario, Shape
 from experiments.expectation import NOT_FOUND, OK, UNAVAILABLE
@@ -159,7 +161,7 @@ def test_trial_that_does_not_fit_does_not_spoil_the_others():
     assert report.words_of(results) == "Holds: 4 of 5 tests (not run: 2)."
 
 
-def raise_key_error(*_):
+def raise_key_error(*_, **__):
     raise KeyError("what the contract says is there")
 
 
@@ -208,10 +210,10 @@ def test_cluster_with_a_node_down_is_not_touched():
 
 def test_interruption_keeps_what_was_found_and_brings_failed_nodes_back():
     class Interrupted(PlantedStore):
-        def read(self, key):
+        def read(self, key, **options):
             if self.requests > 200:
                 raise KeyboardInterrupt
-            return super().read(key)
+            return super().read(key, **options)
 
     clusters = OneCluster()
     clusters.stores[Shape(3, 2)] = store = Interrupted()
@@ -267,6 +269,7 @@ def test_command_shows_claim_beside_result_and_keeps_them(paper, tmp_path, capsy
         "history.jsonl",
         "latency.png",
         "latency.svg",
+        "requests.jsonl",
         "result.json",
     }
 
@@ -279,6 +282,51 @@ def test_command_fails_honestly_and_names_the_key(paper, tmp_path, capsys):
     assert "Violated: test 3." in shown
     assert "came back: test-" in shown
     assert not (tmp_path / "latency.png").exists()
+
+
+LIES = {
+    "loses writes": "lost_writes",
+    "keeps one copy": "lost_writes",
+    "mixes up values": "written_only",
+    "skips resync": "stale_reads",
+    "brings back deletes": "resurrection",
+    "says 404 for 503": "stale_reads",
+}
+
+
+@pytest.mark.parametrize("bug", ["", *BUGS])
+def test_kept_history_is_no_other_than_the_one_that_check_judges(
+    paper, tmp_path, capsys, bug
+):
+    paper("--no-plot", bug=bug)
+    capsys.readouterr()
+
+    status = check([str(tmp_path / "history.jsonl"), "--json"])
+
+    verdicts = json.loads(capsys.readouterr().out)["verdicts"]
+    wrong = {each["property"] for each in verdicts if each["answer"] != "holds"}
+    assert status == (1 if bug in LIES else 0)
+    assert (LIES[bug] in wrong) if bug in LIES else not wrong
+
+
+def test_requests_that_were_kept_as_a_history_are_refused_by_what_they_have(
+    paper, tmp_path, capsys
+):
+    paper("--no-plot")
+    capsys.readouterr()
+
+    assert check([str(tmp_path / "requests.jsonl")]) == 2
+
+    error = capsys.readouterr().err
+    assert 'line 1: a line is one JSON object with a "type"' in error
+    assert "this one has trial, case, operation" in error
+
+
+def test_results_that_cannot_be_written_exit_with_2(paper, tmp_path, capsys):
+    (tmp_path / "history.jsonl").mkdir()
+
+    assert paper("--no-plot") == 2
+    assert "cannot write results" in capsys.readouterr().out
 
 
 def test_token_is_not_kept(paper, tmp_path):
