@@ -30,6 +30,7 @@ import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import requests
@@ -40,6 +41,7 @@ _to_json = json.JSONEncoder(
 ).encode
 CONNECT_SECONDS_MAX = 5.0
 PAGE = 1_000
+_TUPLES = frozenset(("replicas", "missed", "waiting_for"))
 
 
 class StoreError(Exception):
@@ -113,19 +115,13 @@ class NoConnection(StoreError):
 
 
 _KINDS: dict[str, type[StoreError]] = {
-    "invalid_request": InvalidRequest,
-    "too_large": InvalidRequest,
-    "not_json": InvalidRequest,
-    "unauthorized": NotAllowed,
-    "forbidden": NotAllowed,
-    "wrong_host": NotAllowed,
+    **dict.fromkeys(("invalid_request", "too_large", "not_json"), InvalidRequest),
+    **dict.fromkeys(("unauthorized", "forbidden", "wrong_host"), NotAllowed),
     "key_not_found": KeyNotFound,
     "node_not_found": NodeNotFound,
     "version_mismatch": VersionMismatch,
-    "not_offered": Conflict,
-    "too_few_nodes": Conflict,
-    "unavailable": Unavailable,
-    "overloaded": Unavailable,
+    **dict.fromkeys(("not_offered", "too_few_nodes"), Conflict),
+    **dict.fromkeys(("unavailable", "overloaded"), Unavailable),
     "timeout": Timeout,
     "uncertain": Uncertain,
 }
@@ -143,7 +139,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Found:
-    """A value that was read."""
+    """A value that was read; a number that float would change is a decimal.Decimal."""
 
     key: str
     value: Any
@@ -249,8 +245,7 @@ class Client:
         Look at the `status` of each: one that failed does not raise.
         """
         answer = self._call("POST", "/batch", {"operations": list(operations)})
-        results: list[dict[str, Any]] = answer["results"]
-        return results
+        return list(answer["results"])
 
     def keys(self, prefix: str = "") -> Iterator[KeyInfo]:
         """Every key with a value, in order, fetched in pages as it is iterated."""
@@ -274,9 +269,8 @@ class Client:
         answer = self._send("GET", "/shards", None, headers)
         if known is not None and answer.status_code == 304:
             return known[1]
-        found: dict[str, Any] = _parse(answer)
-        self._shards = (answer.headers.get("ETag", ""), found)
-        return found
+        self._shards = (answer.headers.get("ETag", ""), _parse(answer))
+        return self._shards[1]
 
     # --- Nodes -----------------------------------------------------------------------
 
@@ -398,15 +392,23 @@ def _make(kind: type[D], answer: Mapping[str, Any]) -> D:
     return kind(**known | {name: tuple(known[name]) for name in _TUPLES & {*known}})
 
 
-_TUPLES = frozenset(("replicas", "missed", "waiting_for"))
-
-
 def _parse(answer: requests.Response) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(_successful(answer).content)
-    except ValueError as error:
+        found: dict[str, Any] = _from_json(_successful(answer).content.decode())
+    except (ValueError, ArithmeticError) as error:
         raise _failure(answer) from error
     return found
+
+
+def _number(text: str) -> int | float | Decimal:
+    """A number to its last digit: a Decimal where an int or float would lose some."""
+    if text.lstrip("-").isdecimal() and len(text) <= 4_300:  # what an int may have
+        return int(text)
+    short, exact = float(text), Decimal(text)
+    return short if Decimal(repr(short)) == exact else exact
+
+
+_from_json = json.JSONDecoder(parse_int=_number, parse_float=_number).decode
 
 
 def _successful(answer: requests.Response) -> requests.Response:

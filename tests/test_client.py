@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 import pytest
@@ -201,6 +202,27 @@ def test_answer_and_body_pass_as_they_are_where_no_digit_may_be_lost(store):
     )
     with pytest.raises(client.KeyNotFound):
         store.call("GET", "/read", key="other")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1.50", 1.5),
+        ("1e3", 1000.0),
+        ("-0.1", -0.1),
+        ("123456789012345678901", 123456789012345678901),
+        ("1700000000.123456789", Decimal("1700000000.123456789")),
+        ("[1e400]", [Decimal("1e400")]),
+        ('{"n":-1e-400}', {"n": Decimal("-1e-400")}),
+        ("7" * 20_000, Decimal("7" * 20_000)),
+    ],
+)
+def test_value_that_is_read_has_every_digit_that_was_written(store, text, value):
+    store.call("POST", "/write", f'{{"key":"k","value":{text}}}'.encode())
+
+    found = store.read("k").value
+
+    assert repr(found) == repr(value)
 
 
 @pytest.mark.parametrize("version", ["é☃", "a\nb"])
