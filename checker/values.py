@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 DEPTH_MAX = 512  # arrays and objects in one another: more than this store can be set to
 ZEROS_MAX = 20  # that a number is spelled with; one that needs more has an exponent
-_PLAIN_DIGITS_MAX = 4_000  # of what Python takes for a whole number: its limit is 4,300
+_PLAIN_DIGITS_MAX = 600  # of an int: Python may be told to read no more than 640
 _NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)0*([0-9]*))?")
 _EXPONENT_DIGITS_MAX = 18
 # Reads and adds the longer ones, to the last digit and in no more time than that takes.
@@ -93,7 +93,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole(text: str) -> int | Number:
-    return int(text) if len(text) < _PLAIN_DIGITS_MAX else Number(_number(text))
+    return int(text) if len(text) <= _PLAIN_DIGITS_MAX else Number(_number(text))
 
 
 def _fraction(text: str) -> int | Number:
