@@ -31,13 +31,9 @@ class NotUtf8(ValueError):
 
 def utf8_text(data: bytes) -> str:
     """The text that these bytes are, without a byte order mark; NotUtf8 if they are none."""
-    marks = (name for mark, name in _MARKS.items() if data.startswith(mark))
-    encoding = next(marks, None) or _ZEROS.get(bytes(map(bool, data[:4])))
-    if encoding is not None:
-        raise NotUtf8(
-            f"it is {encoding}, not UTF-8: save it as UTF-8, for instance with "
-            f"`iconv -f {encoding} -t UTF-8`"
-        )
+    head = data[:4]
+    if b"\0" in head or not head.isascii():
+        _check_encoding(head)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -45,3 +41,13 @@ def utf8_text(data: bytes) -> str:
             f"it is not UTF-8 text: {error.reason} (byte {error.start + 1}); save it as UTF-8"
         ) from error
     return text.removeprefix(BYTE_ORDER_MARK)
+
+
+def _check_encoding(head: bytes) -> None:
+    marks = (name for mark, name in _MARKS.items() if head.startswith(mark))
+    encoding = next(marks, None) or _ZEROS.get(bytes(map(bool, head)))
+    if encoding is not None:
+        raise NotUtf8(
+            f"it is {encoding}, not UTF-8: save it as UTF-8, for instance with "
+            f"`iconv -f {encoding} -t UTF-8`"
+        )
