@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cluster import membership
 from cluster.membership import Membership
 from cluster.reconfiguration import Reconfiguration
 from cluster.shard import ShardState
@@ -99,7 +100,7 @@ CLUSTER_BUGS = (
         (
             edit(Membership, "save", ("tuple(self.status)", "tuple(self.status)[:1]")),
             edit(
-                Membership, "_is_kept_by", ("    up = {", "    return True\n    up = {")
+                membership, "_is_kept_by", ("    up = {", "    return True\n    up = {")
             ),
         ),
     ),
