@@ -37,7 +37,6 @@ class Left(NamedTuple):
     values: dict[str, Any]
     earlier: Path  # node-0's folder some commits before, in the same process
     before: Path  # and in the process before that
-    peer: Path  # node-1's folder before it was failed
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,6 @@ def left(memory: Path) -> Left:
     with two_nodes(live) as store:
         store.write("kept", "before the failure")
         store.write("deleted", "before the failure")
-        shutil.copytree(live / "node-1", memory / "peer")
         store.fail(1)
         store.write("changed", "first")
         shutil.copytree(live / LAST, memory / "before")
@@ -69,7 +67,6 @@ def left(memory: Path) -> Left:
         {**values, "deleted": NOTHING},
         memory / "earlier",
         memory / "before",
-        memory / "peer",
     )
 
 
@@ -321,10 +318,18 @@ def test_folder_put_back_is_mended_where_a_peer_has_everything(memory):
 
 
 def test_peer_that_knows_of_no_failure_is_not_believed_where_a_newer_state_is_gone(
-    data, left
+    memory,
 ):
-    (data / LAST / LOG).unlink()
-    shutil.rmtree(data / "node-1")
-    shutil.copytree(left.peer, data / "node-1")
+    live = memory / "apart"
+    with two_nodes(live) as store:
+        store.write("key", "old")
+        peer = shutil.copytree(live / "node-1", memory / "apart-peer")
+        store.fail(1)
+        store.write("key", "new")
+        killed = shutil.copytree(live, memory / "apart-killed")
+    (killed / LAST / LOG).unlink()
+    shutil.rmtree(killed / "node-1")
+    shutil.copytree(peer, killed / "node-1")
 
-    assert lost_or_right(data, left)
+    with two_nodes(killed) as store, pytest.raises(Unavailable, match="lost"):
+        store.read("key")
