@@ -4,9 +4,9 @@ Each row carries a checksum, and each commit the digest of the whole, so that a 
 changed, vanished or was swapped for an older one is noticed. While a file is in use it
 says so, and what must lie beside it: a log that is as long as it was laid out, and the
 mark of the last commit that was acknowledged (storage/mark.py). So a log that is missing,
-cut, older or another's is noticed too. A commit is one statement
-where it can be: each statement lets go of the interpreter's lock once, and taking it
-again among busy threads costs more than the statement.
+cut, older or another's is noticed too. A commit is one statement where it can be: each
+statement lets go of the interpreter's lock once, and taking it again among busy threads
+costs more than the statement.
 """
 
 from __future__ import annotations
@@ -66,14 +66,15 @@ WRITE_META = "insert or replace into meta values (?, ?, ?)"
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What a file says of itself."""
+    """What a file says of itself.
+
+    `log_bytes`: it is in use, and its log at least so long; None: it is not in use.
+    """
 
     identity: str
     epoch: int  # of the state record; 0: there is none
     state: bytes
-    log_bytes: int | None = (
-        None  # in use, with a log at least so long; None: not in use
-    )
+    log_bytes: int | None = None
 
 
 class RecordFile:
