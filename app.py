@@ -24,6 +24,7 @@ from backends.etcd import open_etcd
 from config import Settings
 from engine import Engine, Scheme
 from models import (
+    DataLost,
     KeyNotFound,
     NodeInfo,
     NodeNotFound,
@@ -255,8 +256,8 @@ _IF_NEW = Parameter(
 )
 _BODY_FAILURES = (TooLarge, NotJson)
 _NODE_FAILURES = (NodeNotFound, NotOffered, Unavailable, Uncertain, *_BODY_FAILURES)
-_WRITE_FAILURES = (VersionMismatch, Unavailable, Uncertain)
-_READ_FAILURES = (KeyNotFound, TooLarge, Unavailable, Timeout)
+_WRITE_FAILURES = (VersionMismatch, Unavailable, DataLost, Uncertain)
+_READ_FAILURES = (KeyNotFound, TooLarge, Unavailable, DataLost, Timeout)
 
 
 def routes(scheme: Scheme) -> tuple[Route, ...]:
@@ -295,7 +296,7 @@ def routes(scheme: Scheme) -> tuple[Route, ...]:
     recover = Route(
         "POST", "/recover/<int:node_id>", _recover, "Bring a node back, resynced", NodeInfo,
         body=body(RecoverBody, '{"accept_loss":false}', optional=True),
-        failures=_NODE_FAILURES,
+        failures=(*_NODE_FAILURES, DataLost),
     )  # fmt: skip
     nodes = Route("GET", "/nodes", _nodes, "Every node's state", NodeList)
     store = (write, *by_key(read), *by_key(delete), fail, recover, nodes)

@@ -17,6 +17,7 @@ again behind the caller's back, since only the caller knows what a second write 
     |-- VersionMismatch    the condition does not hold; `version` is the current one
     |-- Conflict           this store does not do that, or not with the nodes that it has
     |-- Unavailable        nothing was done: try again later
+    |-- DataLost           nothing was done, and trying again will not help: see recover
     |-- Timeout            a read got no answer: try again
     |-- Uncertain          a write may or may not have happened (never definite)
     `-- NoConnection       no server, or none that answered: definite if nothing was sent
@@ -102,6 +103,10 @@ class Unavailable(StoreError):
     """Nothing was done: trying again is safe."""
 
 
+class DataLost(StoreError):
+    """Every complete copy is lost: only recover(..., accept_loss=True) helps."""
+
+
 class Timeout(StoreError):
     """A read was not answered in time: reading again is safe."""
 
@@ -122,6 +127,7 @@ _KINDS: dict[str, type[StoreError]] = {
     "version_mismatch": VersionMismatch,
     **dict.fromkeys(("not_offered", "too_few_nodes"), Conflict),
     **dict.fromkeys(("unavailable", "overloaded"), Unavailable),
+    "data_lost": DataLost,
     "timeout": Timeout,
     "uncertain": Uncertain,
 }
@@ -167,6 +173,7 @@ class Node:
     stale_keys: int | None
     waiting_for: tuple[int, ...]
     zone: str | None = None
+    lost_shards: int = 0  # of its own, whose data are lost: for these it waits in vain
     problem: str | None = None  # what is wrong with it
     recovery: Mapping[str, Any] | None = None  # what bringing it back took
     raft: Mapping[str, Any] | None = None  # its role, term and more, if it is a member
@@ -181,6 +188,7 @@ class Event:
     kind: str
     detail: str
     node_id: int | None = None
+    mode: str | None = None  # in which the node was failed
 
 
 class Client:
@@ -314,7 +322,7 @@ class Client:
         """True if every key can be read and written now."""
         try:
             self._call("GET", "/readyz")
-        except (Unavailable, NoConnection):
+        except (Unavailable, DataLost, NoConnection):
             return False
         return True
 

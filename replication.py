@@ -41,10 +41,11 @@ from cluster.reports import (
     Measures,
     ShardMap,
     count_shards,
-    is_writable,
+    lost_shards,
     shard_map,
     stale_keys,
     waiting_for,
+    why_not_ready,
 )
 from cluster.restoring import StorageUnreadable, layout_of, restore_cluster
 from cluster.shard import UP, ShardState, saved_state
@@ -63,6 +64,7 @@ from models import (
     ReadOutcome,
     Record,
     Recovery,
+    Unavailable,
     Version,
     WriteOutcome,
 )
@@ -251,6 +253,7 @@ class ReplicationManager(Engine):
             bytes=content.size_bytes,
             stale_keys=stale_keys(self.cluster, node_id, compare),
             waiting_for=waiting_for(self.cluster, node_id),
+            lost_shards=lost_shards(self.cluster, node_id),
             zone=None,
             problem=problem if problem is not None else msgspec.UNSET,
         )
@@ -265,13 +268,9 @@ class ReplicationManager(Engine):
         commits = {n: node.storage.commits for n, node in self._nodes.items()}
         return Measures(count_shards(self.cluster), events, self.change.copied, commits)
 
-    def why_not_ready(self) -> str | None:
-        """Which nodes are not up, where some shard lacks them."""
-        cluster = self.cluster
-        if all(is_writable(cluster, shard) for shard in cluster.shards.values()):
-            return None
-        down = [str(n) for n, status in cluster.status.items() if status != UP]
-        return f"some keys cannot be served (not up: nodes {', '.join(down)})"
+    def why_not_ready(self) -> Unavailable | None:
+        """Which shard is lost, or which nodes are not up, where some shard lacks them."""
+        return why_not_ready(self.cluster)
 
     def shards(self) -> ShardMap:
         """Who holds which part of the key space, and who of them is in sync."""

@@ -17,7 +17,7 @@ from functools import partial
 from msgspec import UNSET
 
 from backends.asking import PROMOTE, Asking
-from backends.endpoints import Endpoints, NobodyCan
+from backends.endpoints import Endpoints, NobodyCan, NobodyLeads
 from backends.gateway import EtcdError, NoAnswer, NotSent
 from backends.local import LocalMember, LocalMembers
 from backends.members import Members, majority, unheard
@@ -88,6 +88,7 @@ class Changes:
         self._room = Room(endpoints, self._watch, quota_bytes)
         self._lock = threading.Lock()
         self._told_dead: set[NodeId] = set()
+        self._told_lost = False
         self._ended = threading.Event()
         self._asking = Asking(endpoints, members, self._ended)
         self._upkeep = threading.Thread(
@@ -127,7 +128,8 @@ class Changes:
             self._watch.look(count=True)  # what it has now is the last that it tells
             act = {STOP: local.kill, WIPE: local.wipe, PAUSE: local.pause}[mode]
             act(node_id)
-            self._record("node_failed", f"node {node_id} failed ({mode})", node_id)
+            detail = f"node {node_id} failed ({mode})"
+            self._record("node_failed", detail, node_id, mode=mode)
         return self._members.node(node_id)
 
     @_half_done()
@@ -158,22 +160,15 @@ class Changes:
         self, local: LocalMembers, member: LocalMember, view: View, *, accept_loss: bool
     ) -> None:
         node_id = member.node_id
-        is_lost = self._members.is_lost(view)
-        if is_lost and accept_loss:
+        lost = self._members.lost(view)
+        if lost is not None and accept_loss:
             local.take_for_truth(node_id)
-            self._watch.begin_anew()  # without data it is another cluster
+            self._members.begin_anew(node_id)  # without data it is another cluster
             detail = f"node {node_id} as it is: what it lacks is given up"
             self._record("loss_accepted", detail, node_id)
         elif member.state in ("wiped", "new"):
-            if is_lost:
-                here = self._members.local_members().items()
-                whole = [n for n, each in here if each.state != "wiped"]
-                raise Unavailable(
-                    "a majority of the members lost their data, so nobody knows what was "
-                    "acknowledged; to go on with what one of them holds, recover that one "
-                    'with {"accept_loss": true} (whole: '
-                    f"{whole or 'none'})"
-                )
+            if lost is not None:
+                raise lost
             self._join(local, member)
         elif member.state == "paused" and member.pid is not None:
             local.resume(node_id)
@@ -263,7 +258,7 @@ class Changes:
             view = self._watch.view
             seen = view.of(node_id)
             if view.leader is None:
-                raise Unavailable(
+                raise NobodyLeads(
                     "nobody leads, so no member can be removed: recover members first; "
                     "nothing was done"
                 )
@@ -409,10 +404,18 @@ class Changes:
             wanted = name_of(each.member.number) in self._roster.numbers.joining
             if (wanted or is_here) and each.status is not None:
                 self._promote(each.member)
+        self._tell_loss(view)
         for node_id, words in self._members.died().items():
             if node_id not in self._told_dead:
                 self._told_dead.add(node_id)
                 self._record("member_died", f"node {node_id}: {words}", node_id)
+
+    def _tell_loss(self, view: View) -> None:
+        """Record once that the data are lost, however they were."""
+        lost = self._members.lost(view)
+        if lost is not None and not self._told_lost:
+            self._record("data_lost", lost.detail)
+        self._told_lost = lost is not None
 
 
 def _serves(seen: Seen) -> bool:

@@ -32,10 +32,12 @@ from cluster.shard import (
 from models import (
     Answers,
     Ask,
+    DataLost,
     NodeId,
     NodeNotFound,
     Operation,
     SaveState,
+    Unavailable,
     Version,
     key_token,
 )
@@ -157,26 +159,15 @@ class Membership:
             self._saved_epoch = max(before, epoch)
             self._derive(s for s in self.shards.values() if s.changed > before)
 
-    def explain(self, shard: ShardState) -> str:
-        """Why the shard cannot be served now, in words, and what would help."""
+    def refusal(self, shard: ShardState, otherwise: str = "") -> Unavailable:
+        """The error for a shard that cannot be served now; it says what would help."""
         if shard.lost:
-            return (
-                "every in-sync replica of the shard lost its storage; recover a node with "
-                '{"accept_loss": true} to go on with what its copy still holds '
-                f"(replicas: {_listed(shard.replicas)})"
+            return DataLost(
+                "every in-sync replica of the shard lost its storage, so waiting does not "
+                'help; recover a node with {"accept_loss": true} to go on with what its '
+                f"copy still holds (replicas: {_listed(shard.replicas)})"
             )
-        absent = tuple(node for node in shard.in_sync if self.status[node] == DOWN)
-        if not shard.members:
-            return (
-                "every in-sync replica of the shard is down; recover one of them "
-                f"(in sync and down: {_listed(absent)})"
-            )
-        if len(shard.members) < self.min_in_sync:
-            return (
-                f"too few in-sync replicas are up (up: {_listed(shard.members)}, "
-                f"min_in_sync={self.min_in_sync})"
-            )
-        return f"the replicas did not take part, try again ({_listed(shard.replicas)})"
+        return Unavailable(_obstacle(self, shard) or otherwise or _untold(shard))
 
     # --- What reconfigurations use ---------------------------------------------------
 
@@ -392,6 +383,26 @@ def _is_kept_by(cluster: Membership, nodes: set[NodeId], saved_epoch: int) -> bo
     return 2 * len(nodes & voters) > len(voters) and all(
         nodes.intersection(shard.members or nodes) for shard in changed
     )
+
+
+def _obstacle(cluster: Membership, shard: ShardState) -> str:
+    """Who is missing, and what would help; empty if the shard can be served."""
+    absent = tuple(node for node in shard.in_sync if cluster.status[node] == DOWN)
+    if not shard.members:
+        return (
+            "every in-sync replica of the shard is down; recover one of them "
+            f"(in sync and down: {_listed(absent)})"
+        )
+    if len(shard.members) < cluster.min_in_sync:
+        return (
+            f"too few in-sync replicas are up (up: {_listed(shard.members)}, "
+            f"min_in_sync={cluster.min_in_sync})"
+        )
+    return ""
+
+
+def _untold(shard: ShardState) -> str:
+    return f"the replicas did not take part, try again ({_listed(shard.replicas)})"
 
 
 def _listed(nodes: tuple[NodeId, ...]) -> str:

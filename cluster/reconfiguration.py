@@ -22,7 +22,7 @@ from cluster.repair import (
     purge_tombstones,
     settle_all,
 )
-from cluster.reports import waiting_for
+from cluster.reports import lost_shards, waiting_for
 from cluster.shard import DOWN, RECOVERING, UP, ShardState
 from models import (
     Barrier,
@@ -123,7 +123,8 @@ class Reconfiguration:
                 with self._transition:
                     if cluster.status[node] == DOWN:
                         self._wipe(node)
-            self._events.record("node_failed", f"node {node} failed ({mode})", node)
+            detail = f"node {node} failed ({mode})"
+            self._events.record("node_failed", detail, node, mode=mode)
         self._report_lost(node, lost)
 
     def recover(
@@ -291,12 +292,13 @@ class Reconfiguration:
             self._events.record("waiting", f"node {node} waits for {names}", node)
 
     def _report_lost_shards(self, node: NodeId) -> None:
-        lost = sum(shard.lost for shard in self._cluster.shards_of(node))
+        lost = lost_shards(self._cluster, node)
         if lost > 0 and lost != self._lost.get(node, 0):
             self._events.record(
-                "waiting",
-                f"node {node} cannot serve {lost} of its shards, whose every in-sync "
-                'copy is lost: recover it with {"accept_loss": true} to go on without',
+                "data_lost",
+                f"node {node} cannot serve {_count(lost, 'shard')} of its own, whose every "
+                'in-sync copy is lost: recover it with {"accept_loss": true} to go on '
+                "without",
                 node,
             )
         self._lost[node] = lost

@@ -10,8 +10,8 @@ import msgspec
 from cluster.membership import Membership
 from cluster.placement import PARTITION_COUNT, grouped
 from cluster.repair import Progress
-from cluster.shard import DOWN, RECOVERING, ShardState
-from models import NodeId
+from cluster.shard import DOWN, RECOVERING, UP, ShardState
+from models import NodeId, Unavailable
 from storage.durations import Durations
 
 Compare = Callable[[ShardState, NodeId], set[str]]
@@ -29,6 +29,11 @@ def waiting_for(cluster: Membership, node: NodeId) -> tuple[NodeId, ...]:
         if member != node and cluster.status[member] == DOWN
     }
     return tuple(sorted(found))
+
+
+def lost_shards(cluster: Membership, node: NodeId) -> int:
+    """How many shards of the node lost every in-sync copy: for these it waits in vain."""
+    return sum(shard.lost for shard in cluster.shards_of(node))
 
 
 def stale_keys(cluster: Membership, node: NodeId, compare: Compare) -> int:
@@ -101,6 +106,18 @@ def is_readable(shard: ShardState) -> bool:
 def is_writable(cluster: Membership, shard: ShardState) -> bool:
     """True if every key of the shard can be written now."""
     return is_readable(shard) and len(shard.members) >= cluster.min_in_sync
+
+
+def why_not_ready(cluster: Membership) -> Unavailable | None:
+    """The error for a shard that cannot be both read and written, a lost one first."""
+    obstructed = [s for s in cluster.shards.values() if not is_writable(cluster, s)]
+    if not obstructed:
+        return None
+    away = ", ".join(str(n) for n, status in cluster.status.items() if status != UP)
+    refusal = cluster.refusal(max(obstructed, key=lambda shard: shard.lost))
+    return type(refusal)(
+        f"some keys cannot be served (not up: nodes {away}): {refusal}"
+    )
 
 
 class ShardCounts(msgspec.Struct, frozen=True):

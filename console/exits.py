@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """What a script is told; 4 may be tried again as it is, 5 may not."""
+    """What a script is told; 4 may be tried again as it is, 5 and 7 may not."""
 
     DONE = 0
     NO = 1
@@ -15,6 +15,7 @@ class Exit(IntEnum):
     UNAVAILABLE = 4
     UNCERTAIN = 5
     NOT_ALLOWED = 6
+    LOST = 7
 
 
 MEANING = {
@@ -25,4 +26,5 @@ MEANING = {
     Exit.UNAVAILABLE: "unavailable, or no connection; nothing was done: try again",
     Exit.UNCERTAIN: "uncertain: it may have happened, so look first",
     Exit.NOT_ALLOWED: "not allowed: a token is missing, or may not do this",
+    Exit.LOST: "data are lost; nothing was done, and to try again does not help",
 }

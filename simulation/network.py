@@ -17,6 +17,7 @@ from functools import partial
 from types import NoneType
 from typing import Any, Protocol
 
+from cluster.node import OldEpoch
 from models import (
     Get,
     Message,
@@ -207,7 +208,7 @@ class Network:
         try:
             answer = machine.node.handle(copied(exchange.payload))
         except Refused as refusal:
-            if "old epoch" in str(refusal):
+            if isinstance(refusal, OldEpoch):
                 self.exercised[FENCED] += 1
             self._tell("refused", exchange)
             if first:

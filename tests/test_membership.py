@@ -294,7 +294,8 @@ def test_wiping_the_last_copy_is_told_once_and_nobody_takes_its_place(cluster, s
     assert not shard.writable
     assert not cluster.join(shard, 0)
     assert not cluster.conclude(shard, "k", (0, 1, 2), cluster.min_in_sync)
-    assert "accept_loss" in cluster.explain(shard)
+    refusal = cluster.refusal(shard)
+    assert (refusal.code, "accept_loss" in refusal.detail) == ("data_lost", True)
 
 
 def test_accepted_loss_does_not_trust_anybody_but_the_node_named(cluster, shard):
@@ -617,11 +618,14 @@ def test_explanation_does_not_name_the_wrong_nodes():
     shard = only_shard(cluster)
     cluster.conclude(shard, "k", (0, 1), cluster.min_in_sync)
     cluster.set_status(1, DOWN)
-    too_few = cluster.explain(shard)
+    too_few = cluster.refusal(shard)
     cluster.set_status(0, DOWN)
 
-    assert "up: 0, min_in_sync=2" in too_few
-    assert "in sync and down: 0, 1" in cluster.explain(shard)
+    all_down = cluster.refusal(shard)
+
+    assert "up: 0, min_in_sync=2" in too_few.detail
+    assert "in sync and down: 0, 1" in all_down.detail
+    assert {too_few.code, all_down.code} == {"unavailable"}
 
 
 # --- All of it together ------------------------------------------------------------------

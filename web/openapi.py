@@ -43,22 +43,25 @@ _PATH_PARTS = {
         "schema": {"type": "integer", "minimum": 0},
     },
 }
-_RETRY_AFTER = {
-    "Retry-After": {"description": "seconds", "schema": {"type": "integer"}}
-}
-_ACCEPT_ENCODING = {
+_HEADERS = {  # of a failure
+    "WWW-Authenticate": {"schema": {"type": "string"}},
+    "Retry-After": {
+        "description": "seconds; only where waiting may help",
+        "schema": {"type": "integer"},
+    },
     "Accept-Encoding": {
         "description": "with `unknown_encoding`: those that a body may have",
         "schema": {"type": "string"},
-    }
+    },
 }
-_HEADERS = {415: _ACCEPT_ENCODING, 503: _RETRY_AFTER, 504: _RETRY_AFTER}
 _ABOUT = """\
 A replicated key-value store that stays available while nodes fail.
 
 A failure is `application/problem+json` with a `code` to test for and `definite`: false
 where it may have happened all the same. 503 `unavailable` means that nothing was done,
-504 `uncertain` that a write may show later; both carry `Retry-After`.
+504 `uncertain` that a write may show later; both carry `Retry-After`. 503 `data_lost`
+has none: nothing was done, and waiting does not help, as every copy that was complete is
+lost. `POST /recover/{node_id}` with `accept_loss` gives up what is gone.
 
 A body may be sent with `Content-Encoding: gzip` or `deflate`; its limit is that of what it
 inflates to."""
@@ -150,13 +153,17 @@ def _responses(route: Route, *, wants_token: bool) -> dict[str, Any]:
     if route.has_version and route.method == "GET":
         responses["304"] = {"description": "this is still the version"}
     codes: dict[int, list[str]] = {}
+    headers: dict[int, dict[str, Any]] = {}
     for error in (*_always(route, wants_token=wants_token), *route.failures):
-        codes.setdefault(STATUS[error][0], []).append(error.code)
+        status, named = STATUS[error]
+        codes.setdefault(status, []).append(error.code)
+        for name, _ in named:
+            headers.setdefault(status, {})[name] = _HEADERS[name]
     for status, words in sorted(codes.items()):
         responses[str(status)] = {
             "description": " or ".join(words),
             "content": {"application/problem+json": {"schema": _reference(Problem)}},
-            "headers": _HEADERS.get(status, {}),
+            "headers": headers.get(status, {}),
         }
     return responses
 

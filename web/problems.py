@@ -13,6 +13,7 @@ from msgspec import Struct
 from werkzeug.exceptions import HTTPException
 
 from models import (
+    DataLost,
     InvalidRequest,
     KeyNotFound,
     NodeNotFound,
@@ -115,6 +116,7 @@ STATUS: dict[type[StoreError], tuple[int, tuple[tuple[str, str], ...]]] = {
     HeaderTooLarge: (431, ()),
     StoreError: (500, ()),  # a new child of it that has no line here
     Overloaded: (503, _LATER),
+    DataLost: (503, ()),  # no Retry-After: waiting does not help
     Unavailable: (503, _LATER),
     Timeout: (504, _LATER),
     Uncertain: (504, _LATER),
