@@ -20,7 +20,6 @@ class Exit(IntEnum):
 
 MEANING = {
     Exit.DONE: "done",
-    Exit.NO: "the answer is no: no such key, or something is not well",
     Exit.WRONG: "called wrongly, or refused as invalid",
     Exit.CONDITION: "the condition does not hold (--if-version, --if-absent)",
     Exit.UNAVAILABLE: "unavailable, or no connection; nothing was done: try again",
@@ -28,3 +27,13 @@ MEANING = {
     Exit.NOT_ALLOWED: "not allowed: a token is missing, or may not do this",
     Exit.LOST: "data are lost; nothing was done, and to try again does not help",
 }
+ALWAYS = (Exit.DONE, Exit.WRONG, Exit.UNAVAILABLE, Exit.NOT_ALLOWED)  # of any command
+
+
+def meanings(*more: Exit, no: str = "") -> dict[Exit, str]:
+    """The statuses that a command may end with, in order, and what each means.
+
+    `no` is what status 1 means of it; empty: it never ends so.
+    """
+    found = {each: MEANING[each] for each in (*ALWAYS, *more)}
+    return dict(sorted((found | ({Exit.NO: no} if no else {})).items()))

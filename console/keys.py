@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from console.command import ClientCommand, WholeNumber
+from console.exits import Exit, meanings
 from console.session import Session, no_store, parsed, say, to_json
 from console.suggestions import suggest_keys
 from console.words import nodes_text
@@ -67,7 +68,12 @@ class _Value(msgspec.Struct):
     value: msgspec.Raw
 
 
-@click.command("put", cls=ClientCommand, example=PUT)
+@click.command(
+    "put",
+    cls=ClientCommand,
+    example=PUT,
+    ends=meanings(Exit.CONDITION, Exit.UNCERTAIN, Exit.LOST),
+)
 @KEY
 @click.argument("value")
 @click.option("--ttl", type=float, metavar="SECONDS", help="Gone after so long.")
@@ -101,7 +107,12 @@ def put(session: Session, /, key: str, value: str, text: bool, **given: object) 
     session.show(answer, _written(answer, "written"))
 
 
-@click.command("get", cls=ClientCommand, example=GET)
+@click.command(
+    "get",
+    cls=ClientCommand,
+    example=GET,
+    ends=meanings(Exit.LOST, no="there is no such key"),
+)
 @KEY
 @LEVEL
 @click.option("--raw", is_flag=True, help="Print text as it is, without quotes.")
@@ -118,7 +129,12 @@ def get(session: Session, key: str, consistency: str | None, raw: bool) -> None:
     session.show(answer, value)
 
 
-@click.command("del", cls=ClientCommand, example=DELETE)
+@click.command(
+    "del",
+    cls=ClientCommand,
+    example=DELETE,
+    ends=meanings(Exit.CONDITION, Exit.UNCERTAIN, Exit.LOST, no="there is no such key"),
+)
 @KEY
 @IF_VERSION
 @LEVEL
@@ -134,7 +150,7 @@ def delete(
     session.show(answer, _written(answer, "deleted"))
 
 
-@click.command("keys", cls=ClientCommand, example=KEYS)
+@click.command("keys", cls=ClientCommand, example=KEYS, ends=meanings(Exit.LOST))
 @click.argument("prefix", default="", shell_complete=suggest_keys)
 @click.option("--limit", type=WholeNumber(min=0), metavar="N", help="At most so many.")
 @click.pass_obj

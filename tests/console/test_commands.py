@@ -11,7 +11,7 @@ import requests
 from console.catalogue import CLIENT
 from console.cli import Commands
 from console.command import ClientCommand
-from console.exits import MEANING, Exit
+from console.exits import ALWAYS, Exit
 from tests.console.in_process import Store
 
 
@@ -280,6 +280,7 @@ def problem(status, code, definite):
         (requests.ReadTimeout("x"), 5, 4, "no answer"),
         (problem(503, "unavailable", True), 4, 4, "try again"),
         (problem(503, "overloaded", True), 4, 4, "try again"),
+        (problem(503, "data_lost", True), 7, 7, "data_lost --accept-loss"),
         (problem(504, "uncertain", False), 5, 4, "may have happened"),
         (problem(504, "timeout", True), 4, 4, "timeout"),
         (problem(507, "storage_full", True), 4, 4, "storage_full"),
@@ -401,6 +402,7 @@ def test_help_of_no_command_lacks_an_example_or_a_status(store, name):
     if isinstance(command, ClientCommand):
         for option in ("--url", "--token", "--timeout", "--json"):
             assert option in result.out
-        for meaning in MEANING.values():
+        assert {*ALWAYS} <= command.ends.keys()
+        for meaning in command.ends.values():
             assert meaning in result.out
     assert max(map(len, result.out.splitlines())) <= 100
