@@ -157,6 +157,22 @@ def test_unavailable_key_is_definite_and_readiness_says_so(store):
     assert not store.is_ready()
 
 
+def test_lost_data_are_no_pause_and_found_by_class_and_fields(store):
+    store.write("k", 1)
+    for node in store.nodes():
+        store.fail(node.node_id, "wipe")
+
+    for act in (lambda: store.write("k", 2), lambda: store.read("k"), store.keys):
+        with pytest.raises(client.DataLost) as caught:
+            list(act() or ())
+
+        assert not isinstance(caught.value, client.Unavailable)
+        assert (caught.value.code, caught.value.definite) == ("data_lost", True)
+    assert not store.is_ready()
+    assert all(node.lost_shards for node in store.nodes())
+    assert store.events()[0].mode == "wipe"
+
+
 def test_keys_are_listed_over_all_pages(store, monkeypatch):
     monkeypatch.setattr(client, "PAGE", 3)
     keys = [f"key-{number}" for number in range(8)]
