@@ -163,9 +163,9 @@ def test_backup_and_restore_do_not_wait_for_data_that_are_lost(opened, tmp_path)
     store.carrier.asked.clear()
 
     ends = [
-        store.run("backup", str(none), "--patience", "3600"),
-        store.run("restore", str(file), "--patience", "3600"),
-        store.run("restore", str(file), "--resume", "--patience", "3600"),
+        store.run("backup", str(none), "--patience", "2"),
+        store.run("restore", str(file), "--patience", "2"),
+        store.run("restore", str(file), "--resume", "--patience", "2"),
     ]
 
     assert [end.status for end in ends] == [Exit.LOST] * 3
