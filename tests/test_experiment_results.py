@@ -43,6 +43,8 @@ from tests.planted_store import OneCluster, run_paper
         (Answer(OK, 2), [0, 1], "a guess"),
         (Answer(NOT_FOUND), [0, 1], "a guess"),
         (Answer("timeout"), [0, 1], "a guess"),
+        (Answer("data_lost"), [0, 1], "a guess"),  # they are only down
+        (Answer("data_lost"), [0], "not available"),
     ],
 )
 def test_answer_for_a_written_key(answer, down, finding):

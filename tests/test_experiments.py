@@ -6,7 +6,9 @@ be found, and called what it is.
 
 import itertools
 import json
+import re
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,7 +160,9 @@ def test_trial_that_does_not_fit_does_not_spoil_the_others():
 
     assert verdicts(results)["2"] is Verdict.NOT_RUN
     assert report.exit_status(results) == 0
-    assert report.words_of(results) == "Holds: 4 of 5 tests (not run: 2)."
+    assert report.words_of(results) == (
+        "Holds: of 5 tests, 4 hold, 1 was not run (test 2)."
+    )
 
 
 def raise_key_error(*_, **__):
@@ -243,6 +247,56 @@ def test_violation_outweighs_an_interruption():
     assert verdict() is Verdict.UNKNOWN
 
 
+HOLDS, VIOLATED, UNKNOWN, NOT_RUN = Verdict
+
+
+def result_of(verdict, number):
+    """A trial of this number, called by it, that came to this verdict."""
+    trial = replace(PAPER.trials[0], name=str(number))
+    if verdict is NOT_RUN:
+        return TrialResult(trial, not_run="it does not fit")
+    findings = ("lost",) if verdict is VIOLATED else ()
+    problem = "silent" if verdict is UNKNOWN else ""
+    return TrialResult(trial, (CaseResult(Case(), findings, (), problem),))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        ([HOLDS], "Holds: of 1 test, 1 holds."),
+        ([HOLDS] * 3, "Holds: of 3 tests, 3 hold."),
+        (
+            [HOLDS, NOT_RUN, HOLDS, NOT_RUN],
+            "Holds: of 4 tests, 2 hold, 2 were not run (tests 2, 4).",
+        ),
+        (
+            [VIOLATED, HOLDS, NOT_RUN, UNKNOWN, VIOLATED],
+            "Violated: of 5 tests, 1 holds, 2 do not hold (tests 1, 5), "
+            "1 is unknown (test 4), 1 was not run (test 3).",
+        ),
+        ([VIOLATED] * 2, "Violated: of 2 tests, 2 do not hold (tests 1, 2)."),
+        ([UNKNOWN] * 2, "Unknown: of 2 tests, 2 are unknown (tests 1, 2)."),
+        ([UNKNOWN, HOLDS], "Unknown: of 2 tests, 1 holds, 1 is unknown (test 1)."),
+        ([NOT_RUN], "Unknown: of 1 test, 1 was not run (test 1)."),
+        ([], "Unknown: of 0 tests, none was run."),
+    ],
+)
+def test_numbers_of_a_verdict_add_up_whatever_became_of_the_tests(verdicts, said):
+    results = [result_of(verdict, n) for n, verdict in enumerate(verdicts, 1)]
+
+    assert report.words_of(results).splitlines()[0] == said
+
+
+def test_every_choice_of_four_tests_is_counted_once():
+    for verdicts in itertools.product(Verdict, repeat=4):
+        results = [result_of(verdict, n) for n, verdict in enumerate(verdicts, 1)]
+
+        said = report.words_of(results).splitlines()[0]
+
+        counts = re.findall(r", (\d+) (?:holds?|does|do|is|are|was|were)\b", said)
+        assert sum(map(int, counts)) == 4, said
+
+
 # --- The command line --------------------------------------------------------------------
 
 
@@ -263,7 +317,7 @@ def test_command_shows_claim_beside_result_and_keeps_them(paper, tmp_path, capsy
 
     shown = capsys.readouterr().out
     assert status == 0
-    assert "Holds: 5 of 5 tests." in shown
+    assert "Holds: of 5 tests, 5 hold." in shown
     assert "all available" in shown
     assert {path.name for path in tmp_path.iterdir()} == {
         "history.jsonl",
@@ -279,7 +333,7 @@ def test_command_fails_honestly_and_names_the_key(paper, tmp_path, capsys):
 
     shown = capsys.readouterr().out
     assert status == 1
-    assert "Violated: test 3." in shown
+    assert "Violated: of 5 tests, 4 hold, 1 does not hold (test 3)." in shown
     assert "came back: test-" in shown
     assert not (tmp_path / "latency.png").exists()
 

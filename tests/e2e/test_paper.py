@@ -70,7 +70,7 @@ def test_servers_of_its_own_hold_every_claim_and_are_gone_afterwards(tmp_path):
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Holds: 5 of 5 tests." in done.stdout
+    assert "Holds: of 5 tests, 5 hold." in done.stdout
     assert judged(tmp_path / "history.jsonl") == 0
     names = {path.name for path in tmp_path.iterdir()}
     assert {"result.json", "history.jsonl", "latency.png", "latency.svg"} <= names
