@@ -364,13 +364,9 @@ class Client:
     ) -> requests.Response:
         try:
             data = body if isinstance(body, bytes | None) else _to_json(body).encode()
-            asked = requests.Request(
-                method,
-                self._base_url + path,
-                data=data,
-                params={name: text for name, text in query.items() if text is not None},
-                headers=dict(headers or {}),
-            )
+            url, sent = self._base_url + path, dict(headers or {})
+            query = {name: text for name, text in query.items() if text is not None}
+            asked = requests.Request(method, url, sent, data=data, params=query)
             if data is not None:
                 asked.headers["Content-Type"] = "application/json"
             prepared = self._session.prepare_request(asked)
@@ -435,10 +431,8 @@ def _failure(answer: requests.Response) -> StoreError:
         document = {}
         code, definite = "unknown", False
         detail = f"an answer that is not the store's: {answer.text[:200]!r}"
-    kind = _KINDS.get(code, StoreError)
-    return kind(
-        detail, code=code, definite=definite, status=answer.status_code, fields=document
-    )
+    kind, status = _KINDS.get(code, StoreError), answer.status_code
+    return kind(detail, code=code, definite=definite, status=status, fields=document)
 
 
 def _no_connection(error: requests.RequestException) -> NoConnection:
@@ -447,9 +441,8 @@ def _no_connection(error: requests.RequestException) -> NoConnection:
         isinstance(cause, ConnectionRefusedError | socket.gaierror)
         for cause in _causes(error)
     )
-    return NoConnection(
-        f"no answer from the server: {error}", code="no_connection", definite=unsent
-    )
+    text = f"no answer from the server: {error}"
+    return NoConnection(text, code="no_connection", definite=unsent)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

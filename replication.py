@@ -48,7 +48,7 @@ from cluster.reports import (
     why_not_ready,
 )
 from cluster.restoring import StorageUnreadable, layout_of, restore_cluster
-from cluster.shard import UP, ShardState, saved_state
+from cluster.shard import ShardState, saved_state
 from cluster.upkeep import Upkeep
 from config import CannotOpen, Settings
 from db import FormatUnknown, Storage, StorageEnded, open_storage
