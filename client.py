@@ -9,7 +9,7 @@ Every failure is a `StoreError` with a `code` and `definite`: True when nothing 
 and nothing will be, False when it may have happened all the same. Nothing is tried
 again behind the caller's back, since only the caller knows what a second write means.
 
-    StoreError
+    StoreError             itself for a code that is not known here
     |-- InvalidRequest     the request is wrong and will never succeed: mend it
     |-- NotAllowed         no token, or one that may not do this, or another name is wanted
     |-- KeyNotFound        the key is absent, or was deleted (`deleted`, `version`)
@@ -21,8 +21,6 @@ again behind the caller's back, since only the caller knows what a second write 
     |-- Timeout            a read got no answer: try again
     |-- Uncertain          a write may or may not have happened (never definite)
     `-- NoConnection       no server, or none that answered: definite if nothing was sent
-
-A code that is not known here is a plain StoreError.
 """
 
 from __future__ import annotations
