@@ -174,6 +174,7 @@ def _scan(
     write that only some of them have may still come to nothing, so that key is read
     again under its lock.
     """
+    began = cluster.epoch
     asked = {replicas: shard.sources for replicas, shard in cluster.shards.items()}
     unsettled = set().union(*(s.unsettled for s in cluster.shards.values()))
     nodes = tuple(sorted({node for sources in asked.values() for node in sources}))
@@ -181,6 +182,7 @@ def _scan(
     pages = {
         node: {record.key: record for record in page}
         for node, page in answers.answered.items()
+        if cluster.turned[node] <= began  # not wiped since, nor begun anew
     }
     silent = [
         shard

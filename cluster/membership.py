@@ -67,6 +67,9 @@ class Membership:
         self.copy_batch = COPY_BATCH
         self.stopping = False  # what takes long should give up
         self.status: dict[NodeId, str] = dict.fromkeys(identities, UP)
+        # The epoch at which each node last went down or came back. Who waits and then acts
+        # on a node looks here: it may be in the same state again and not be the same.
+        self.turned: dict[NodeId, int] = dict.fromkeys(identities, 0)
         self.identity = dict(identities)
         self.observe = clock.observe
         self.now_ms = clock.now_ms
@@ -185,13 +188,16 @@ class Membership:
     def set_status(self, node: NodeId, status: str) -> None:
         """Change a node's state. A member that comes back is unchecked at first."""
         with self._lock:
-            back = self.status[node] == DOWN and status != DOWN
+            was_down, is_down = self.status[node] == DOWN, status == DOWN
+            back = was_down and not is_down
             self.status[node] = status
             for shard in self.shards_of(node):
                 shard.dirty.discard(node)
                 if back and node in shard.in_sync and len(shard.in_sync) > 1:
                     shard.unchecked.add(node)
             self.epoch += 1
+            if was_down != is_down:
+                self.turned[node] = self.epoch
             self._derive(self.shards_of(node))
 
     def forget_copy(self, node: NodeId, identity: str) -> list[ShardState]:
@@ -220,10 +226,17 @@ class Membership:
             self._derive(self.shards_of(node))
             return lost
 
-    def accept_loss(self, node: NodeId) -> list[ShardState]:
-        """Take the node's copy for the truth in its lost shards, which are returned."""
+    def accept_loss(self, node: NodeId, since: int | None = None) -> list[ShardState]:
+        """Take the node's copy for the truth in its lost shards, which are returned.
+
+        Only in those that were lost at the epoch `since` (None: now) and are so still, and
+        in none if the node is down.
+        """
         with self._lock:
-            lost = [shard for shard in self.shards_of(node) if shard.lost]
+            if self.status[node] == DOWN:
+                return []
+            known = self.epoch if since is None else since
+            lost = [s for s in self.shards_of(node) if s.lost and s.changed <= known]
             for shard in lost:
                 shard.lost = False
                 shard.missed = {n: None for n in shard.replicas if n != node}
@@ -257,12 +270,15 @@ class Membership:
             self._derive((shard,))
             return True
 
-    def evict_uncompared(self, shard: ShardState, agreed: Iterable[NodeId]) -> None:
+    def evict_uncompared(self, shard: ShardState, agreed: Sequence[NodeId]) -> None:
         """Members whose copies could not be compared with `agreed` leave the set.
 
-        After a kill such a member may lack, or alone hold, what the others will show.
+        After a kill such a member may lack, or alone hold, what the others will show. If
+        nobody of `agreed` is left to show anything, nobody leaves.
         """
         with self._lock:
+            if all(self.status[node] == DOWN for node in agreed):
+                return
             doubtful = [node for node in shard.unchecked if node not in agreed]
             self._evict(shard, doubtful)
             for node in set(doubtful) - set(shard.in_sync):
