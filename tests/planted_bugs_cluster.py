@@ -127,6 +127,21 @@ CLUSTER_BUGS = (
         ),
     ),
     Bug(
+        "a wipe is of whatever the node holds by then",
+        "Kubernetes: a delete without the UID that it is meant for",
+        3_000,
+        (
+            edit(
+                Reconfiguration,
+                "_wipe",
+                (
+                    "self._cluster.turned[node] > failed_at",
+                    "self._cluster.status[node] != DOWN",
+                ),
+            ),
+        ),
+    ),
+    Bug(
         "copies are not compared after a kill",
         "Kafka KIP-101: divergence after a double failure",
         100,
