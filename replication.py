@@ -38,6 +38,7 @@ from cluster.network import Driver, LiveDriver
 from cluster.node import ReplicaNode
 from cluster.reconfiguration import FAIL_MODES, STOP, Reconfiguration
 from cluster.reports import (
+    Differences,
     Measures,
     ShardMap,
     count_shards,
@@ -48,7 +49,7 @@ from cluster.reports import (
     why_not_ready,
 )
 from cluster.restoring import StorageUnreadable, layout_of, restore_cluster
-from cluster.shard import ShardState, saved_state
+from cluster.shard import saved_state
 from cluster.upkeep import Upkeep
 from config import CannotOpen, Settings
 from db import FormatUnknown, Storage, StorageEnded, open_storage
@@ -69,7 +70,6 @@ from models import (
     WriteOutcome,
 )
 from protocols import PROTOCOLS
-from storage.content import differing_keys
 
 SCRUB_SECONDS = 1.0  # between two looks at a few rows of each file
 __all__ = [
@@ -122,6 +122,7 @@ class ReplicationManager(Engine):
         self._origin = f"{cluster.epoch >> PROCESS_SHIFT:x}-{nodes[0].identity}"
         self._nodes = nodes
         self._events = events
+        self._differences = Differences()
         self._driver = make_driver(nodes, self.change.storage_failed)
         self._upkeep = Upkeep(self.maintain, settings.maintenance_seconds)
         self._scrub = Upkeep(self.scrub, SCRUB_SECONDS)
@@ -240,11 +241,8 @@ class ReplicationManager(Engine):
         self.cluster.check_node(node_id)
         storage = self._nodes[node_id].storage
         content = storage.content
-
-        def compare(shard: ShardState, member: NodeId) -> set[str]:
-            other = self._nodes[member].storage.content
-            return differing_keys(content, other, shard.partitions)
-
+        copies = {n: node.storage.content for n, node in self._nodes.items()}
+        compare = partial(self._differences.count, copies, node_id)
         problem = storage.problem or storage.trouble
         return NodeInfo(
             node_id=node_id,

@@ -12,9 +12,10 @@ from cluster.placement import PARTITION_COUNT, grouped
 from cluster.repair import Progress
 from cluster.shard import DOWN, RECOVERING, UP, ShardState
 from models import NodeId, Unavailable
+from storage.content import Content, differing_keys
 from storage.durations import Durations
 
-Compare = Callable[[ShardState, NodeId], set[str]]
+Compare = Callable[[ShardState, NodeId], int]
 
 
 def waiting_for(cluster: Membership, node: NodeId) -> tuple[NodeId, ...]:
@@ -39,19 +40,57 @@ def lost_shards(cluster: Membership, node: NodeId) -> int:
 def stale_keys(cluster: Membership, node: NodeId, compare: Compare) -> int:
     """How many records the node should hold and lacks, or holds older.
 
-    `compare(shard, member)` finds the keys in which the node differs from a member; it
-    is used where no notes were kept, as after a restart.
+    `compare(shard, member)` counts the keys in which the node differs from a member; it
+    is used where no notes were kept, as after a restart. What it finds is told and no more:
+    a write that was acknowledged while it looked would be missing in any note of it.
     """
     count = 0
     for shard in cluster.shards_of(node):
         if node in shard.in_sync or shard.lost:
             continue
         notes = shard.missed.get(node)
-        if notes is None:
-            notes = compare(shard, shard.in_sync[0])
-            shard.note_stale(node, notes)
-        count += len(notes)
+        count += compare(shard, shard.in_sync[0]) if notes is None else len(notes)
     return count
+
+
+class Differences:
+    """How many keys of a node and of another one are in different versions.
+
+    Each partition is counted once, and again where the digest of a copy has changed since:
+    the digests are read before the count, so that no change is ever missed.
+    """
+
+    def __init__(self) -> None:
+        # (node, partition) -> (the other node, both digests), and the count
+        self._counts: dict[tuple[NodeId, int], tuple[tuple[NodeId, int, int], int]] = {}
+
+    def count(
+        self,
+        copies: Mapping[NodeId, Content],
+        node: NodeId,
+        shard: ShardState,
+        other: NodeId,
+    ) -> int:
+        """In how many keys of a shard the copy of a node differs from that of another."""
+        mine, theirs = copies[node], copies[other]
+        partitions = shard.partitions
+        digests = zip(
+            partitions,
+            mine.partition_digests(partitions),
+            theirs.partition_digests(partitions),
+            strict=True,
+        )
+        total = 0
+        for partition, own, wanted in digests:
+            if own == wanted:
+                continue
+            seen = (other, own, wanted)
+            known, count = self._counts.get((node, partition), (None, 0))
+            if known != seen:
+                count = len(differing_keys(mine, theirs, (partition,)))
+                self._counts[node, partition] = seen, count
+            total += count
+        return total
 
 
 class ShardInfo(msgspec.Struct, frozen=True):

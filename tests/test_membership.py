@@ -361,24 +361,22 @@ def test_notes_of_what_is_missed_shrink_by_what_was_copied_only(cluster, shard):
         cluster.conclude(shard, key, (0, 1), cluster.min_in_sync)
 
     shard.copied(2, ["one", "unknown"])
-    shard.note_stale(2, {"found"})  # there are notes: not needed
 
     assert shard.missed == {2: {"two", "three"}}
 
 
-def test_comparison_does_not_replace_notes_but_fills_in_where_there_are_none(
+def test_what_a_wiped_copy_lacks_stays_unknown_whatever_is_copied_or_written(
     cluster, shard
 ):
     cluster.set_status(2, DOWN)
     cluster.forget_copy(2, "new")
-    shard.copied(2, ["one"])  # what else is missing is still unknown
-    unknown = shard.missed[2]
 
-    shard.note_stale(2, {"found"})
-    shard.note_stale(0, {"of a member"})
+    shard.copied(2, ["one"])
+    unknown = shard.missed[2]
+    cluster.conclude(shard, "two", (0, 1), cluster.min_in_sync)
 
     assert unknown is None
-    assert shard.missed == {2: {"found"}}
+    assert shard.missed == {2: None}  # not "two" alone
 
 
 def test_node_is_not_up_before_it_serves_every_shard_of_its_own():
