@@ -13,6 +13,7 @@ down are in docs/architecture.md, "In-sync sets".
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
@@ -71,6 +72,8 @@ class Membership:
         # on a node looks here: it may be in the same state again and not be the same.
         self.turned: dict[NodeId, int] = dict.fromkeys(identities, 0)
         self.identity = dict(identities)
+        # Wipes asked for and not done yet: what only their nodes remember is soon forgotten.
+        self.wipes: Counter[NodeId] = Counter()
         self.observe = clock.observe
         self.now_ms = clock.now_ms
         self.next_version = clock.next_version
@@ -127,7 +130,8 @@ class Membership:
 
         A majority of the nodes that are up must, and a member of each shard that
         changed. Failed nodes are asked too: one that was failed on purpose still keeps
-        state records, so that it is known to be failed even if all are.
+        state records, so that it is known to be failed even if all are. One that is about
+        to be wiped does not count, or with it would go what alone tells that it was.
         """
         while (state := self.unsaved()) is not None:
             answers: Answers = yield Ask(tuple(self.status), state)
@@ -394,7 +398,8 @@ class Membership:
 def _is_kept_by(cluster: Membership, nodes: set[NodeId], saved_epoch: int) -> bool:
     """Whether a state that these nodes have is found again, whoever of them is left."""
     up = {node for node, status in cluster.status.items() if status == UP}
-    voters = up or set(cluster.live) or nodes
+    staying = {n for n in nodes if not cluster.wipes[n] or len(cluster.status) == 1}
+    voters = up or set(cluster.live) or staying
     changed = [s for s in cluster.shards.values() if s.changed > saved_epoch]
     return 2 * len(nodes & voters) > len(voters) and all(
         nodes.intersection(shard.members or nodes) for shard in changed

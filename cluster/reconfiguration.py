@@ -114,9 +114,15 @@ class Reconfiguration:
                 f"unknown mode of failure (mode={mode!r}, known: {', '.join(FAIL_MODES)})"
             )
         failed_at = self._take_down(node, mode)
-        yield from self._save()
-        if mode == WIPE:
+        if mode == STOP:
+            yield from self._save()
+            return
+        try:
+            yield from self._save(", so nothing is wiped")
             self._wipe(node, failed_at)
+        finally:
+            with self._transition:
+                self._cluster.wipes[node] -= 1
 
     def recover(
         self, node: NodeId, *, accept_loss: bool = False
@@ -211,6 +217,7 @@ class Reconfiguration:
                 cluster.set_status(node, DOWN)
                 self._members[node].stop()
             if mode == WIPE:
+                cluster.wipes[node] += 1
                 lost = cluster.forget_copy(node, "")
             if not was_down or mode == WIPE:
                 detail = f"node {node} failed ({mode})"
@@ -364,9 +371,11 @@ class Reconfiguration:
             )
         self._lost[node] = lost
 
-    def _save(self) -> Operation[Any]:
+    def _save(self, more: str = "") -> Operation[Any]:
         if not (yield from self._cluster.save()):
-            raise Uncertain("the change is in force, but may be forgotten at a restart")
+            raise Uncertain(
+                f"the change is in force, but may be forgotten at a restart{more}"
+            )
 
     def _report_lost(self, node: NodeId, lost: list[ShardState]) -> None:
         if lost:

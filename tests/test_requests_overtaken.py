@@ -193,6 +193,54 @@ def asking(need: Ask) -> Operation[Answers]:
     return answers
 
 
+def test_wipe_does_not_take_what_alone_tells_that_the_other_copy_is_old(scene):
+    scene.fate = lambda node, message: LOST if node == 0 else None
+    scene.crash(0)
+    scene.write("k", value="new")  # node 0 never hears that it is out of sync
+
+    with pytest.raises(Uncertain, match="nothing is wiped"):
+        scene.store.fail(1, "wipe")
+
+    scene.kill()
+    scene.fate = lambda node, message: None
+    for node in (0, 1):
+        scene.store.recover(node)
+    with pytest.raises(Unavailable):  # the node that had it was given up
+        scene.store.read("k")
+
+
+def test_wipe_is_done_where_a_failed_node_remembers_it(scene):
+    scene.store.fail(0)
+    scene.write("k", value="new")
+
+    scene.store.fail(1, "wipe")
+
+    assert scene.storages[1].get("k") is None
+    scene.kill()
+    assert scene.view.shard("k").lost
+
+
+def test_only_node_can_be_wiped_though_nobody_else_remembers_it():
+    scene = Scene(nodes=1, factor=1)
+    scene.write("k")
+
+    scene.store.fail(0, "wipe")
+
+    assert scene.storages[0].get("k") is None
+
+
+def test_wipe_that_was_refused_is_not_waited_for_by_what_is_saved_later(scene):
+    scene.fate = lambda node, message: LOST if node == 0 else None
+    scene.crash(0)
+    with pytest.raises(Uncertain):
+        scene.store.fail(1, "wipe")
+
+    scene.store.recover(1)  # saved at node 1 alone, as before
+
+    assert not +scene.view.wipes
+    assert scene.view.unsaved() is None
+
+
 # --- A failure ---------------------------------------------------------------------------
 
 
