@@ -50,7 +50,7 @@ REPORTS: dict[str, Callable[[ReplicationManager], Any]] = {
     "shards": lambda store: store.shards(),
     "locate": lambda store: store.locate("k0001"),
     "events": lambda store: store.events(),
-    "ready": lambda store: store.why_not_ready(),
+    "ready": lambda store: str(store.why_not_ready()),
     "revision": lambda store: store.revision,
     "scheme": lambda store: store.scheme,
     "keys": lambda store: store.keys(),
