@@ -18,7 +18,7 @@ import apsw
 from app import StoreApp, create_app
 from config import WILDCARDS, CannotOpen, Settings
 from engine import Scheme
-from flags import load_settings
+from flags import load_settings, passed_over
 from models import NodeInfo
 from web.logs import configure
 from web.server import Server, listen
@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
         settings = load_settings(argv)
         listener = listen(settings.host, settings.port)
         configure(settings)
+        _tell_passed_over()
         try:
             app = create_app(settings)
         except BaseException:
@@ -105,6 +106,16 @@ def _close(app: StoreApp, finished: bool) -> int:
         os._exit(0)  # their threads would hold the process
     late.cancel()
     return 0
+
+
+def _tell_passed_over() -> None:
+    names = passed_over()
+    if names:
+        log.info(
+            "passed over, as they tell of a Service or a linked container and are no "
+            "settings: %s",
+            ", ".join(names),
+        )
 
 
 def _say(text: str) -> None:

@@ -196,6 +196,23 @@ def test_variables_of_the_client_commands_are_no_settings_but_misspelt_ones_are_
     assert "KV_URL" in refusal(KV_URLL="x")
 
 
+def test_unknown_name_is_told_another_only_where_that_is_near(refusal):
+    near = {
+        "KV_HOSTS": "KV_HOST", "KV_HSOT": "KV_HOST", "KV_DATADIR": "KV_DATA_DIR",
+        "KV_NODE": "KV_NODES", "KV_READTOKEN": "KV_READ_TOKEN", "KV_REPL": (
+            "KV_REPLICATION_FACTOR"
+        ),
+    }  # fmt: skip
+    far = "KV_ KV_N KV_M KV_MAX_C KV_LOG KV_FOO KV_FOO_PORT KV_SERVICE_HOST KV_NAME"
+
+    for given, meant in near.items():
+        assert refusal(**{given: "x"}).endswith(f"{given}: did you mean {meant}?")
+    for given in far.split():
+        assert refusal(**{given: "x"}) == f"unknown variable {given}"
+    assert refusal("--service-port", "1").startswith("unknown flag --service-port;")
+    assert refusal(toml="service_port = 1").endswith("kv.toml")
+
+
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
