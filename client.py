@@ -209,7 +209,7 @@ class Client:
         self._session.trust_env = False
         self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=64))
         if token is not None:
-            self._session.headers["Authorization"] = f"Bearer {token}"
+            self._session.headers["Authorization"] = f"Bearer {_sendable(token)}"
 
     # --- Keys ------------------------------------------------------------------------
 
@@ -380,6 +380,13 @@ class Client:
             )
         except requests.RequestException as error:
             raise _no_connection(error) from error
+
+
+def _sendable(token: str) -> str:
+    if token.isascii() and token.isprintable() and token == token.strip():
+        return token
+    text = "a token is printable ASCII without a blank at either end"
+    raise InvalidRequest(text, code="invalid_request", definite=True)
 
 
 def _conditions(if_version: str | None, if_absent: bool) -> dict[str, str]:

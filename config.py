@@ -25,6 +25,8 @@ _MEMBER_URL = re.compile(
     r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})/?"
 )
 _HOST_NAME = re.compile(r"\.?(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?")
+# What a header can carry (RFC 9110, 5.5): a token of other characters nobody could give.
+_TOKEN = "^[!-~]([ -~]*[!-~])?$"
 WILDCARDS = frozenset(("0.0.0.0", "::", ""))  # every address of the machine
 SECRET = frozenset(("api_token", "read_token", "etcd_password"))
 # What is of one engine only, and a mistake with another.
@@ -156,10 +158,10 @@ class Settings(BaseModel):
         16, ge=2, le=256, description="requests worked on at the same time"
     )
     api_token: str | None = Field(
-        None, min_length=8, description="token for everything"
+        None, min_length=8, pattern=_TOKEN, description="token for everything"
     )
     read_token: str | None = Field(
-        None, min_length=8, description="token that only reads"
+        None, min_length=8, pattern=_TOKEN, description="token that only reads"
     )
     allowed_host: tuple[str, ...] = Field(
         (),

@@ -184,6 +184,8 @@ def _accepted(name: str) -> str:
         return " or ".join(schema.get("enum") or [schema["const"]])
     if "minLength" in schema:
         least = schema["minLength"]
+        if "pattern" in schema:
+            return f"at least {least} characters of ASCII, no blank at either end"
         return f"at least {least} characters" if least > 1 else "a text, not empty"
     if schema.get("type") == "array":
         return "host names without scheme and port, .example.com for all below it"

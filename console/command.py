@@ -127,6 +127,9 @@ def _checked_url(ctx: click.Context, param: click.Parameter, url: str) -> str:
 def _checked_token(
     ctx: click.Context, param: click.Parameter, token: str | None
 ) -> str | None:
-    if token is not None and not (token.isascii() and token.isprintable()):
-        raise click.BadParameter("a token is printable ASCII")  # and is never shown
+    text = token or ""
+    if not (text.isascii() and text.isprintable() and text == text.strip()):
+        raise click.BadParameter(  # which never shows it
+            "a token is printable ASCII without a blank at either end"
+        )
     return token

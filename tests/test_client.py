@@ -276,6 +276,17 @@ def test_missing_token_is_told_from_a_wrong_request():
     assert isinstance(caught.value, client.NotAllowed)
 
 
+@pytest.mark.parametrize(
+    "token", ["schlüssel", "пароль", "hunter2\n", "hunter2 ", " hunter2", "hun\0ter2"]
+)
+def test_token_that_cannot_be_sent_is_refused_unseen_when_it_is_given(token):
+    with pytest.raises(client.InvalidRequest) as caught:
+        client.Client("http://127.0.0.1:1", token=token)
+
+    assert caught.value.definite
+    assert token.strip() not in str(caught.value)
+
+
 def test_write_of_unknown_outcome_is_uncertain():
     document = {"code": "uncertain", "detail": "may show", "definite": False}
     answer = response(504, json.dumps(document).encode())

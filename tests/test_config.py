@@ -253,6 +253,37 @@ def test_value_of_a_token_is_never_shown(refusal, name):
     assert "hunter2" not in line
 
 
+@pytest.mark.parametrize("name", ["api_token", "read_token"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("schlüssel-wort", "пароль-слово", "token-😀-word", "wordword\x80"),
+        *("secretword\n", "\nsecretword", "secret\nword", "secretword\r\n"),
+        *(" secretword", "secretword ", "\tsecretword", "secret\tword"),
+        *("secret\0word", "secret\x7fword", "secretword\udce9", "", " " * 8),
+    ],
+)
+def test_token_that_no_header_can_carry_is_refused_unseen(refusal, name, token):
+    others = {"KV_API_TOKEN": "another-token"} if name == "read_token" else {}
+    by_variable = refusal(**{**others, f"KV_{name.upper()}": token})
+    by_flag = refusal(f"--{name.replace('_', '-')}", token, **others)
+
+    for line, where in ((by_variable, "environment"), (by_flag, "command line")):
+        assert line.startswith(
+            f"bad setting {name} (from the {where}): give at least 8"
+        )
+        assert "ASCII" in line
+        assert "blank at either end" in line
+        assert len(token.strip()) < 8 or token.strip() not in line
+
+
+@pytest.mark.parametrize(
+    "token", ["-._~+/aZ09==", "!\"#$%&'()*,:;<>?@[]^`{|}", "correct horse battery"]
+)
+def test_token_that_a_header_can_carry_may_be_of_any_characters(load, token):
+    assert load(KV_API_TOKEN=token).api_token == token
+
+
 @pytest.mark.parametrize("argv", [[], ETCD, [*LOCAL, "--etcd-user", "us"]])
 def test_password_is_not_shown_where_it_is_out_of_place(refusal, argv):
     line = refusal(*argv, "--etcd-password", "hunter2")

@@ -378,6 +378,19 @@ def test_tokens_come_from_the_line_then_from_the_environment(guarded, monkeypatc
     assert "no-such-token" not in guarded.run("put", "k", "1").err
 
 
+@pytest.mark.parametrize("token", ["schlüssel", "hunter2\n", "hunter2 ", " hunter2"])
+def test_token_that_cannot_be_sent_is_refused_unseen(guarded, monkeypatch, token):
+    by_flag = guarded.run("get", "k", "--token", token)
+    monkeypatch.setenv("KV_TOKEN", token)
+    by_variable = guarded.run("get", "k")
+
+    for result in (by_flag, by_variable):
+        assert result.status == Exit.WRONG
+        assert result.err.count("\n") == 1
+        assert "printable ASCII without a blank at either end" in result.err
+        assert token.strip() not in result.err
+
+
 def test_key_without_an_in_sync_replica_is_unavailable_and_nothing_was_done(store):
     store.lines("put", "k", "1")
     for node in json.loads(store.lines("where", "k", "--json")[0])["replica_set"]:
