@@ -11,6 +11,7 @@ from importlib import import_module
 
 from console.catalogue import CLIENT, COMMANDS, MEASURE, PROGRAMS, SERVE, Entry
 from console.exits import MEANING
+from processes.signals import Stop
 
 GROUPS = {
     "Serve": SERVE,
@@ -40,6 +41,9 @@ def main(argv: Sequence[str]) -> int:
     )
     if command in CLIENT:
         return _load("console.cli:main")(argv)
+    if command == "serve":
+        with Stop() as stop:  # also what comes while the program is loaded
+            return _load(SERVE[command].where)(rest, stop)
     if command in PROGRAMS:
         try:
             program = _load(PROGRAMS[command].where)
@@ -68,9 +72,9 @@ def _lines(commands: dict[str, Entry]) -> list[str]:
     return [f"  {name:<11} {entry.about}" for name, entry in commands.items()]
 
 
-def _load(where: str) -> Callable[[Sequence[str]], int]:
+def _load(where: str) -> Callable[..., int]:
     module, _, name = where.partition(":")
-    found: Callable[[Sequence[str]], int] = getattr(import_module(module), name)
+    found: Callable[..., int] = getattr(import_module(module), name)
     return found
 
 

@@ -24,7 +24,8 @@ from benchmarks.report import (
     verdict_of,
     without_bars,
 )
-from processes.server import ProcessFailed, stoppable
+from processes.server import ProcessFailed
+from processes.signals import stoppable
 
 EXITS = """\
 exit status: 0 every bar holds (with --quick: each part runs), 1 a bar is missed or an

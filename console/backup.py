@@ -26,7 +26,7 @@ from console.restoring import Tally, compare, send
 from console.saving import Asker, Stopped, Tell, save
 from console.session import Session
 from console.words import one_line, size_text
-from processes.server import stoppable
+from processes.signals import stoppable
 
 INTERRUPTED = 130  # the status, as of everything that Ctrl-C ends
 Document = dict[str, Any]

@@ -22,7 +22,7 @@ from experiments.recording import Recording
 from experiments.report import exit_status, outcome_of, save, table_of, words_of
 from experiments.results import TrialResult
 from experiments.runner import Runner, Watch, units
-from processes.server import stoppable
+from processes.signals import stoppable
 
 LIST = "list"
 

@@ -26,7 +26,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from processes.server import stoppable
+from processes.signals import stoppable
 from protocols import PROTOCOLS
 from simulation.plan import BadPlan, Plan, load_plan
 from simulation.report import (
