@@ -40,6 +40,7 @@ OF_ENGINE = {
         "etcd_password etcd_seconds"
     ).split(),
 }
+CONNECTIONS_MIN = 16
 BODY_OVERHEAD_BYTES = 8 << 10  # of a body over its value: key, field names, blanks
 
 
@@ -139,7 +140,10 @@ class Settings(BaseModel):
         256, ge=1, le=100_000, description="requests waiting or worked on"
     )
     max_connections: int = Field(
-        4_096, ge=16, le=1_000_000, description="connections open at the same time"
+        4_096,
+        ge=CONNECTIONS_MIN,
+        le=1_000_000,
+        description="connections open at the same time",
     )
     body_seconds: float = Field(
         10.0,

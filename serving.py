@@ -15,6 +15,7 @@ import apsw
 
 from app import create_app
 from config import WILDCARDS, CannotOpen, Settings
+from descriptors import within_files
 from engine import Scheme
 from flags import load_settings, passed_over
 from models import NodeInfo
@@ -37,6 +38,7 @@ def main(argv: Sequence[str], stop: Stop) -> int:
         configure(settings)
         _tell_passed_over()
         try:
+            settings = within_files(settings)
             app = create_app(settings)
         except BaseException:
             listener.close()

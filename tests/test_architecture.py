@@ -28,7 +28,7 @@ LEVELS = {
     "engine": 1.5,
     **dict.fromkeys(["replication", "backends", "provenance"], 2),
     **dict.fromkeys(["simulation", "client", "web"], 3),
-    **dict.fromkeys(["experiments", "app", "dashboard", "console"], 4),
+    **dict.fromkeys(["experiments", "app", "dashboard", "console", "descriptors"], 4),
     **dict.fromkeys(["serving", "benchmarks"], 4.5),
     "run": 5,
 }
