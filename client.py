@@ -209,7 +209,7 @@ class Client:
         self._session.trust_env = False
         self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=64))
         if token is not None:
-            self._session.headers["Authorization"] = f"Bearer {_sendable(token)}"
+            self._session.headers["Authorization"] = f"Bearer {sendable(token)}"
 
     # --- Keys ------------------------------------------------------------------------
 
@@ -382,7 +382,8 @@ class Client:
             raise _no_connection(error) from error
 
 
-def _sendable(token: str) -> str:
+def sendable(token: str) -> str:
+    """The token, if a header can carry it. Raises InvalidRequest, which never shows it."""
     if token.isascii() and token.isprintable() and token == token.strip():
         return token
     text = "a token is printable ASCII without a blank at either end"

@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from client import StoreError
+from client import InvalidRequest, StoreError, sendable
 from console.exits import Exit
 from console.session import Session
 
@@ -127,9 +127,7 @@ def _checked_url(ctx: click.Context, param: click.Parameter, url: str) -> str:
 def _checked_token(
     ctx: click.Context, param: click.Parameter, token: str | None
 ) -> str | None:
-    text = token or ""
-    if not (text.isascii() and text.isprintable() and text == text.strip()):
-        raise click.BadParameter(  # which never shows it
-            "a token is printable ASCII without a blank at either end"
-        )
-    return token
+    try:
+        return None if token is None else sendable(token)
+    except InvalidRequest as error:
+        raise click.BadParameter(error.detail) from None

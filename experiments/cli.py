@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from client import InvalidRequest, sendable
 from experiments.catalogue import CATALOGUE, Experiment
 from experiments.clusters import OwnClusters, RunningClusters
 from experiments.plot import draw
@@ -115,6 +116,13 @@ def _report(
     return exit_status(results)
 
 
+def _token(text: str) -> str:
+    try:
+        return sendable(text)
+    except InvalidRequest as error:
+        raise argparse.ArgumentTypeError(error.detail) from None
+
+
 def new_folder(chosen: Path | None, name: str) -> Path:
     """The folder of this run, made; one of its own unless the caller chose it."""
     folder = chosen or Path("results") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -152,7 +160,7 @@ def parser() -> argparse.ArgumentParser:
         help="use this running server instead of one of our own; may be given again, for "
         "another shape",
     )
-    made.add_argument("--token", help="the store's api_token")
+    made.add_argument("--token", type=_token, help="the store's api_token")
     made.add_argument("--seed", type=int, default=1, help="of keys and values (1)")
     made.add_argument("--out", type=Path, help="folder (results/<name>-<time>)")
     made.add_argument(

@@ -414,6 +414,19 @@ def test_folder_that_cannot_be_made_exits_with_2(tmp_path):
     assert cli.main(["paper", "--out", str(tmp_path / "file" / "results")]) == 2
 
 
+@pytest.mark.parametrize("token", ["schlüssel", "hunter2\n", " hunter2"])
+def test_token_that_cannot_be_sent_is_refused_unseen(capsys, tmp_path, token):
+    folder = tmp_path / "results"
+
+    status = cli.main(["paper", "--out", str(folder), "--token", token])
+
+    said = capsys.readouterr().err
+    assert status == 2
+    assert "printable ASCII" in said
+    assert token.strip() not in said
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("argument", ["list", "--help"])
 def test_catalogue_is_shown(argument, capsys):
     assert cli.main([argument]) == 0
