@@ -10,6 +10,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -38,6 +39,9 @@ def main(argv: Sequence[str]) -> int:
     if chosen.name == LIST:
         console.print(catalogue(), markup=False, highlight=False)
         return 0
+    if not chosen.no_plot and find_spec("matplotlib") is None:
+        console.print("cannot draw without matplotlib: install it, or give --no-plot")
+        return 2
     experiment = CATALOGUE[chosen.name]
     try:
         folder = new_folder(chosen.out, experiment.name)

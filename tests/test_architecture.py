@@ -30,7 +30,8 @@ LEVELS = {
     **dict.fromkeys(["simulation", "client", "web"], 3),
     **dict.fromkeys(["experiments", "app", "dashboard", "console", "descriptors"], 4),
     **dict.fromkeys(["serving", "benchmarks"], 4.5),
-    "run": 5,
+    "command_line": 5,
+    "run": 5.5,
 }
 ALLOWED_AT_THE_BOTTOM = {*sys.stdlib_module_names} | {
     "msgspec",

@@ -414,6 +414,19 @@ def test_folder_that_cannot_be_made_exits_with_2(tmp_path):
     assert cli.main(["paper", "--out", str(tmp_path / "file" / "results")]) == 2
 
 
+def test_experiment_that_could_not_be_drawn_in_the_end_does_not_begin(
+    monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    folder = tmp_path / "results"
+
+    status = cli.main(["paper", "--out", str(folder)])
+
+    assert status == 2
+    assert "--no-plot" in capsys.readouterr().out
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("token", ["schlüssel", "hunter2\n", " hunter2"])
 def test_token_that_cannot_be_sent_is_refused_unseen(capsys, tmp_path, token):
     folder = tmp_path / "results"
