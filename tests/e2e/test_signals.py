@@ -204,3 +204,30 @@ def _ignored_by(pid: int | None) -> set[int]:
     lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
     mask = int(next(line for line in lines if line.startswith("SigIgn")).split()[1], 16)
     return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ignored", ENDING)
+def test_command_that_was_told_to_ignore_a_signal_goes_on_to_its_end(tmp_path, ignored):
+    before = signal.signal(ignored, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(
+            command("simulate", "--seeds", 60, "--first", 1, "--workers", 1),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=tmp_path,
+            env=environment(),
+        )
+    finally:
+        signal.signal(ignored, before)
+    try:
+        assert process.stdout is not None
+        assert b"seeds from" in process.stdout.readline()
+
+        process.send_signal(ignored)
+        said, _ = process.communicate(timeout=60)
+
+        assert (process.returncode, b"nothing unknown in 60 seeds" in said) == (0, True)
+    finally:
+        process.kill()
+        process.communicate()
