@@ -211,8 +211,6 @@ class Client:
         if token is not None:
             self._session.headers["Authorization"] = f"Bearer {sendable(token)}"
 
-    # --- Keys ------------------------------------------------------------------------
-
     def write(
         self,
         key: str,
@@ -234,24 +232,25 @@ class Client:
 
     def read(self, key: str, *, consistency: str | None = None) -> Found:
         """The value of a key; KeyNotFound where there is none."""
-        answer = self._call("GET", "/read", key=key, consistency=consistency)
-        return _make(Found, answer)
+        return _make(
+            Found, self._call("GET", "/read", key=key, consistency=consistency)
+        )
 
     def delete(
         self, key: str, *, if_version: str | None = None, consistency: str | None = None
     ) -> Written:
         """Delete a key; KeyNotFound where there is no value."""
+        asked = {"key": key, "consistency": consistency}
         headers = _conditions(if_version, False)
-        query = {"key": key, "consistency": consistency}
-        return _make(Written, self._call("DELETE", "/delete", None, headers, **query))
+        return _make(Written, self._call("DELETE", "/delete", None, headers, **asked))
 
     def batch(self, operations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Do many operations, such as {"op": "read", "key": "a"}; each has its result.
 
         Look at the `status` of each: one that failed does not raise.
         """
-        answer = self._call("POST", "/batch", {"operations": list(operations)})
-        return list(answer["results"])
+        asked = {"operations": list(operations)}
+        return list(self._call("POST", "/batch", asked)["results"])
 
     def keys(self, prefix: str = "") -> Iterator[KeyInfo]:
         """Every key with a value, in order, fetched in pages as it is iterated."""
@@ -278,8 +277,6 @@ class Client:
         self._shards = (answer.headers.get("ETag", ""), _parse(answer))
         return self._shards[1]
 
-    # --- Nodes -----------------------------------------------------------------------
-
     def nodes(self) -> list[Node]:
         """Every node's state."""
         return [_make(Node, item) for item in self._call("GET", "/nodes")["nodes"]]
@@ -304,8 +301,8 @@ class Client:
 
     def events(self, since: int = 0) -> list[Event]:
         """What happened after event number `since`, oldest first."""
-        answer = self._call("GET", "/events", since=since)
-        return [_make(Event, item) for item in answer["events"]]
+        told = self._call("GET", "/events", since=since)["events"]
+        return [_make(Event, item) for item in told]
 
     def config(self) -> dict[str, Any]:
         """The settings in force."""
@@ -347,7 +344,7 @@ class Client:
         `body` is sent as JSON; bytes are JSON already. What is None in `query` is left
         out. A key goes into the query: HTTP libraries tidy `a//b` and `..` in a path.
         """
-        return _successful(self._send(method, path, body, headers, **query)).content
+        return _content(self._send(method, path, body, headers, **query))
 
     def _call(self, *request: Any, **query: Any) -> dict[str, Any]:
         return _parse(self._send(*request, **query))
@@ -362,18 +359,16 @@ class Client:
     ) -> requests.Response:
         try:
             data = body if isinstance(body, bytes | None) else _to_json(body).encode()
-            url, sent = self._base_url + path, dict(headers or {})
+            kind = {} if data is None else {"Content-Type": "application/json"}
+            url, sent = self._base_url + path, {**kind, **(headers or {})}
             query = {name: text for name, text in query.items() if text is not None}
             asked = requests.Request(method, url, sent, data=data, params=query)
-            if data is not None:
-                asked.headers["Content-Type"] = "application/json"
             prepared = self._session.prepare_request(asked)
             self._session.get_adapter(str(prepared.url))
             for text in prepared.headers.values():
                 str(text).encode("latin-1")
         except (TypeError, ValueError, RecursionError) as error:
-            text = f"cannot be sent as JSON over HTTP: {error}"
-            raise InvalidRequest(text, code="invalid_request", definite=True) from error
+            raise _invalid(f"cannot be sent as JSON over HTTP: {error}") from error
         try:
             return self._session.send(
                 prepared, timeout=self._timeout, allow_redirects=False
@@ -386,8 +381,11 @@ def sendable(token: str) -> str:
     """The token, if a header can carry it. Raises InvalidRequest, which never shows it."""
     if token.isascii() and token.isprintable() and token == token.strip():
         return token
-    text = "a token is printable ASCII without a blank at either end"
-    raise InvalidRequest(text, code="invalid_request", definite=True)
+    raise _invalid("a token is printable ASCII without a blank at either end")
+
+
+def _invalid(detail: str) -> InvalidRequest:
+    return InvalidRequest(detail, code="invalid_request", definite=True)
 
 
 def _conditions(if_version: str | None, if_absent: bool) -> dict[str, str]:
@@ -404,10 +402,16 @@ def _make(kind: type[D], answer: Mapping[str, Any]) -> D:
 
 def _parse(answer: requests.Response) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = _from_json(_successful(answer).content.decode())
+        found: dict[str, Any] = _from_json(_content(answer).decode())
     except (ValueError, ArithmeticError) as error:
         raise _failure(answer) from error
     return found
+
+
+def _content(answer: requests.Response) -> bytes:
+    if answer.status_code != 200:
+        raise _failure(answer)
+    return answer.content
 
 
 def _number(text: str) -> int | float | Decimal:
@@ -419,12 +423,6 @@ def _number(text: str) -> int | float | Decimal:
 
 
 _from_json = json.JSONDecoder(parse_int=_number, parse_float=_number).decode
-
-
-def _successful(answer: requests.Response) -> requests.Response:
-    if answer.status_code != 200:
-        raise _failure(answer)
-    return answer
 
 
 def _failure(answer: requests.Response) -> StoreError:
@@ -443,15 +441,10 @@ def _failure(answer: requests.Response) -> StoreError:
 
 def _no_connection(error: requests.RequestException) -> NoConnection:
     """Definite where no connection was made, so that nothing can have been sent."""
-    unsent = isinstance(error, requests.ConnectTimeout) or any(
-        isinstance(cause, ConnectionRefusedError | socket.gaierror)
-        for cause in _causes(error)
-    )
+    unsent = isinstance(error, requests.ConnectTimeout)
+    cause: BaseException | None = error
+    while cause is not None:
+        unsent = unsent or isinstance(cause, ConnectionRefusedError | socket.gaierror)
+        cause = cause.__cause__ or cause.__context__
     text = f"no answer from the server: {error}"
     return NoConnection(text, code="no_connection", definite=unsent)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
