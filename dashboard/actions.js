@@ -6,7 +6,7 @@ import { ask, PATIENT_MS } from "./api.js";
 import { el, setAttribute, setText, show } from "./dom.js";
 import { lossWarning, removeWarning, wipeWarning } from "./loss.js";
 import { hurry } from "./poll.js";
-import { mayChange, nodeOf, select, state, tell, wasWiped } from "./state.js";
+import { mayChange, select, state, tell, wasWiped } from "./state.js";
 
 const ASK_AGAIN_MS = 12_000; // within which a second press means it
 const DOUBLE_CLICK_MS = 600; // a second press sooner than this was none
@@ -185,10 +185,4 @@ export function showWhyNot(element) {
   const why = whyNot();
   setText(element, why);
   show(element, why !== "");
-}
-
-/** Selects a node and puts the focus on one of the panel's buttons. */
-export function pointAt(id, action) {
-  if (nodeOf(id)) select(id);
-  document.querySelector(`#node-actions [data-action="${action}"]`)?.focus();
 }

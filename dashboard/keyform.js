@@ -3,12 +3,11 @@
 
 import { showWhyNot } from "./actions.js";
 import { ask, keyPath, PATIENT_MS, valueText } from "./api.js";
-import {
-  byId, duration, el, plural, setAttribute, setText, show, syncList, wantsStillness,
-} from "./dom.js";
+import { byId, duration, el, plural, setAttribute, setText, show, syncList } from "./dom.js";
 import { playFlow } from "./flow.js";
 import { chooseKey, hurry } from "./poll.js";
 import { mayChange, on, state, tell } from "./state.js";
+import { bringIntoView } from "./view.js";
 import { certainty, meaning, verdicts } from "./words.js";
 
 /**
@@ -49,6 +48,7 @@ export function startKeyForm() {
 /** Puts a key into the form and shows where it lives. */
 export function pickKey(key) {
   keyInput.value = key;
+  keyInput.dispatchEvent(new Event("input"));
   chooseKey(key);
 }
 
@@ -125,17 +125,10 @@ async function send(op) {
   };
   setAttribute(byId("answer"), "aria-busy", null);
   tell("journey");
-  bringIntoView(byId("answer"));
+  const pressed = form.querySelector(":focus") ?? byId(op);
+  bringIntoView(byId("answer-said"), pressed, byId("answer-head"), byId("answer"));
   playFlow(state.journey.verdicts);
   hurry();
-}
-
-/** On a narrow page the answer may be below what one sees. */
-function bringIntoView(element) {
-  const { top, bottom } = element.getBoundingClientRect();
-  const isOut = top > window.innerHeight - 80 || bottom < 80;
-  if (!isOut) return;
-  element.scrollIntoView({ block: "center", behavior: wantsStillness() ? "auto" : "smooth" });
 }
 
 function requestOf(op, key, { version, isNew, ttl, level }) {
@@ -161,7 +154,8 @@ function requestOf(op, key, { version, isNew, ttl, level }) {
 
 function drawJourney() {
   const journey = state.journey;
-  show(byId("answer"), journey !== null);
+  show(byId("answer-none"), !journey);
+  show(byId("answer-shown"), Boolean(journey));
   if (!journey) return;
   const { answer, meaning: said } = journey;
   setAttribute(byId("answer"), "data-tone", said.tone);

@@ -14,7 +14,9 @@ import { startSummary } from "./summary.js";
 import { startToken } from "./token.js";
 import { startTour } from "./tour.js";
 import { startTraffic } from "./traffic.js";
+import { startView } from "./view.js";
 
+startView();
 startSummary();
 startToken();
 startRing();

@@ -12,6 +12,7 @@ import { protocol } from "./protocols.js";
 import { SIGNS } from "./ring.js";
 import { shareOf } from "./shares.js";
 import { copies, nodeOf, on, select, state, wasWiped } from "./state.js";
+import { bringIntoView } from "./view.js";
 
 const panel = byId("node-panel");
 const message = byId("node-message");
@@ -26,7 +27,10 @@ let removeButton = null;
 /** Begins to show nodes. */
 export function startNodes() {
   whenChanged(drawButtons);
-  whenDone(say);
+  whenDone((tone, text) => {
+    say(tone, text);
+    if (!table.contains(document.activeElement)) bringIntoView(message, byId("node-actions"));
+  });
   on("config", makeButtons);
   on("nodes shards events link access", draw);
   on("selected", () => {

@@ -170,9 +170,8 @@ const tour = {
   holders: ({ answer }) => answer.data.replicas,
   first: (ids) => ids[0],
   few: "It is on one node only, because another is down. Recover that one, then write again.",
-  written: ({ key, nodes }) => `${sentence(nodeNames(nodes))} have “${key}”, and the ` +
-    "answer came only when each of them had it. So one can fail, and nothing acknowledged is " +
-    "gone.",
+  written: ({ key, nodes }) => `${sentence(nodeNames(nodes))} have “${key}”: only then came ` +
+    "the answer. So one can fail, and nothing acknowledged is gone.",
   failTask: "",
   failed: (facts) => `Node ${facts.failed} answers nothing now, as if its machine had crashed. ` +
     `${sentence(nodeNames(others(facts)))} ${others(facts).length > 1 ? "are" : "is"} in sync, ` +
@@ -181,7 +180,7 @@ const tour = {
     "copy but no data and no answer: that is what replication is for.",
   missed: ({ failed, stale }) => `Node ${failed} missed it and has ` +
     `${plural(stale, "stale key")} now: it left the in-sync set before the write was ` +
-    "acknowledged. Its old copy is not read, not even if it comes back this very moment.",
+    "acknowledged, so its old copy is not read, not even if it comes back now.",
   waits: "It waits for another node that is down: recover that one too.",
   recovered: ({ failed, copied, held, isRebuild }) => `Node ${failed} holds ` +
     `${plural(held, "key")} and copied ${copied === null ? "" : `${number(copied)}: `}` +

@@ -9,6 +9,7 @@ import { drawLinks } from "./flow.js";
 import { protocol } from "./protocols.js";
 import { leader } from "./shares.js";
 import { on, select, state } from "./state.js";
+import { bringIntoView } from "./view.js";
 
 /** How each status looks: a sign and a word beside its colour. */
 export const SIGNS = { up: "●", down: "✕", recovering: "◐" };
@@ -35,6 +36,7 @@ export function startRing() {
   on("nodes shards selected place", plan);
   document.documentElement.addEventListener("themechange", plan);
   new ResizeObserver(plan).observe(stage);
+  window.addEventListener("resize", plan);
   group.addEventListener("keydown", onKey);
   group.addEventListener("click", onClick);
 }
@@ -63,14 +65,16 @@ function draw() {
 function measure(width, nodes) {
   const unit = parseFloat(getComputedStyle(stage).fontSize);
   const count = nodes.length;
-  const height = Math.min(window.innerHeight * 0.62, width);
+  const tall = parseFloat(getComputedStyle(stage).getPropertyValue("--tall"));
+  const height = Math.min(document.documentElement.clientHeight * tall, width);
   const size = Math.min(width, height * 1.15);
   const room = (Math.PI * size * 0.8) / count;
   const disc = Math.max(unit * 0.55, Math.min(room * 0.72, size * 0.15, unit * 7));
-  const hasRoom = disc >= unit * 2.9 && room >= disc + unit * 2.4; // for a label of its own
+  const hasRoom = disc >= unit * 3.2 && room >= disc + unit * 2.4; // for a label of its own
   const detail = hasRoom ? "full" : disc >= unit * 1.5 ? "id" : "dot";
   const angles = nodes.map((_, index) => angleAt(index / count));
-  const margin = disc / 2 + unit * 1.7; // of a node with its label, around its middle
+  const label = unit * (detail === "full" ? 1.7 : 1.2);
+  const margin = disc / 2 + label; // of a node with its label, around its middle
   const { orbit, above, below } = fit(width, height, angles, margin);
   const [x, y] = [width / 2, above];
   const outer = orbit - disc / 2 - unit * 0.6;
@@ -191,12 +195,18 @@ const FINGER = 22; // pixels around a node that still mean it
 function onClick(event) {
   const button = event.target.closest(".node");
   const isByKey = event.detail === 0;
-  if (button && (isByKey || layout.detail !== "dot")) return select(Number(button.dataset.key));
+  if (button && (isByKey || layout.detail !== "dot")) return choose(Number(button.dataset.key));
   const box = group.getBoundingClientRect();
   const distanceOf = ({ x, y }) => Math.hypot(event.clientX - box.left - x,
     event.clientY - box.top - y);
   const [nearest] = [...layout.at].sort((a, b) => distanceOf(a[1]) - distanceOf(b[1]));
-  if (distanceOf(nearest[1]) < Math.max(FINGER, layout.disc)) select(nearest[0]);
+  if (distanceOf(nearest[1]) < Math.max(FINGER, layout.disc)) choose(nearest[0]);
+}
+
+/** Selects a node, and shows its panel, which on a narrow page may be elsewhere. */
+function choose(id) {
+  select(id);
+  bringIntoView(byId("node-actions"), byId("node-name"), byId("node-message"));
 }
 
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
@@ -208,9 +218,9 @@ function onKey(event) {
   if (event.key in STEPS) next = (now + STEPS[event.key] + ids.length) % ids.length;
   else if (event.key === "Home") next = 0;
   else if (event.key === "End") next = ids.length - 1;
-  else if (event.key === "Escape") return select(ids[now], false);
-  else return;
+  else if (event.key !== "Escape" || !state.isChosen) return;
   event.preventDefault();
+  if (event.key === "Escape") return select(ids[now], false);
   select(ids[next]);
   byId(`ring-node-${ids[next]}`).focus();
 }

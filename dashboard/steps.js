@@ -1,11 +1,12 @@
 // The five steps of the guided tour. Each says what to do, sees from what the server said
 // that it was done, and then says what has just happened and why it matters.
 
-import { isUnderWay, pointAt } from "./actions.js";
+import { isUnderWay } from "./actions.js";
 import { ask } from "./api.js";
 import { byId, nodeNames, sentence } from "./dom.js";
+import { pickKey } from "./keyform.js";
 import { protocol } from "./protocols.js";
-import { copies, nodeOf, state, tell, wasWiped } from "./state.js";
+import { copies, nodeOf, select, state, tell, wasWiped } from "./state.js";
 
 const MORE_KEYS = 20; // with one key alone a recovery could not be told from a full copy
 const MORE_MS = 3_000;
@@ -16,10 +17,11 @@ const MORE_MS = 3_000;
  *   what the tour has learned; seen: the request that was there when the step began
  * @typedef {{title: string, task: (facts: Facts) => string,
  *   isDone: (facts: Facts) => ?Object, after: (facts: Facts) => string,
- *   point: (facts: Facts) => void, hint?: (facts: Facts) => string,
- *   prepare?: () => Promise<Object>}} Step
- *   isDone gives new facts once it is done; prepare makes ready what comes after it, and
- *   gives more
+ *   next: (facts: Facts) => ?Element, clear: (facts: Facts) => void, watch: string[],
+ *   hint?: (facts: Facts) => string, prepare?: () => Promise<Object>}} Step
+ *   isDone gives new facts once it is done; next: what to press now; clear: does what comes
+ *   before the last press; watch: ids of what shows how it went; prepare makes ready what
+ *   comes after it, and gives more
  */
 
 /** The last request, if it was made since the step began, did `op` and was answered 200. */
@@ -30,10 +32,30 @@ function fresh(facts, op) {
   return journey.answer.status === 200 ? journey.answer.data : null;
 }
 
-function focusForm(key, button) {
-  if (key) byId("key").value = key;
-  else if (!byId("key").value) byId("key").value = "greeting";
-  byId(button).focus();
+const FORM = ["answer", "value", "key"];
+const PANEL = ["node-message", "node-name"];
+
+/** The button of the form, once the key is in it; any key where `key` is empty. */
+function inForm(key, button) {
+  const typed = byId("key").value;
+  return (key ? typed === key : typed) ? byId(button) : byId("key");
+}
+
+function fillIn(key) {
+  if (inForm(key, "write") === byId("key")) pickKey(key || "greeting");
+}
+
+/** The button of the panel, once it is one of these nodes' panel. */
+function atNode(ids, action) {
+  return ids.includes(state.selected)
+    ? document.querySelector(`#node-actions [data-action="${action}"]`)
+    : document.getElementById(`ring-node-${ids[0]}`);
+}
+
+/** Those that may be failed, the best first: any holder that somebody chose is as good. */
+function toFail({ nodes }) {
+  const best = tour().first(nodes);
+  return state.isChosen ? [best, ...nodes] : [best];
 }
 
 const oneOf = (ids) => [ids.slice(0, -1).join(", "), ids.at(-1)].filter(String).join(" or ");
@@ -53,7 +75,9 @@ export const STEPS = [
     hint: (facts) => (fresh(facts, "write") ? tour().few : downHint()),
     prepare: writeMore,
     after: (facts) => `${tour().written(facts)}${facts.more ? ` ${facts.more}` : ""}`,
-    point: () => focusForm("", "write"),
+    next: () => inForm("", "write"),
+    clear: () => fillIn(""),
+    watch: FORM,
   },
   {
     title: "Fail a node",
@@ -64,7 +88,9 @@ export const STEPS = [
       return failed === undefined ? null : { failed };
     },
     after: (facts) => tour().failed(facts),
-    point: ({ nodes }) => pointAt(tour().first(nodes), state.modes[0]),
+    next: (facts) => atNode(toFail(facts), state.modes[0]),
+    clear: (facts) => toFail(facts).includes(state.selected) || select(toFail(facts)[0]),
+    watch: PANEL,
   },
   {
     title: "Read on",
@@ -76,7 +102,9 @@ export const STEPS = [
     },
     hint: (facts) => tour().allDown(facts),
     after: (facts) => tour().read(facts),
-    point: ({ key }) => focusForm(key, "read"),
+    next: ({ key }) => inForm(key, "read"),
+    clear: ({ key }) => fillIn(key),
+    watch: FORM,
   },
   {
     title: "Write while it is down",
@@ -90,7 +118,9 @@ export const STEPS = [
     },
     hint: (facts) => tour().allDown(facts),
     after: (facts) => tour().missed(facts),
-    point: ({ key }) => focusForm(key, "write"),
+    next: ({ key }) => inForm(key, "write"),
+    clear: ({ key }) => fillIn(key),
+    watch: FORM,
   },
   {
     title: "Recover",
@@ -104,7 +134,9 @@ export const STEPS = [
     },
     hint: ({ failed }) => (nodeOf(failed)?.waiting_for.length ? tour().waits : ""),
     after: (facts) => tour().recovered(facts),
-    point: ({ failed }) => pointAt(failed, "recover"),
+    next: ({ failed }) => atNode([failed], "recover"),
+    clear: ({ failed }) => select(failed),
+    watch: PANEL,
   },
 ];
 
@@ -119,8 +151,8 @@ async function writeMore() {
   const isDone = answer.status === 200 && results.every((one) => one.status === 200);
   if (answer.status === 200) tell("written");
   return isDone
-    ? { more: `Twenty more keys, ${names[0]} to ${names.at(-1)}, were written, so ` +
-        "that there is something to compare." }
+    ? { more: `${names[0]} to ${names.at(-1)} were written too: there has to be something ` +
+        "to compare." }
     : { more: "" };
 }
 

@@ -1,20 +1,21 @@
 // The guided tour: shows one step after the other (steps.js says which) and goes on by itself
 // when the server says that a step was done. Where it is stays in this tab's sessionStorage.
+// A mark (`data-next`) is always on what is to be pressed next, and on nothing else.
 
 import { byId, el, setAttribute, setText, show, syncList } from "./dom.js";
 import { protocol } from "./protocols.js";
 import { obstacle, setback, STEPS } from "./steps.js";
 import { on, state } from "./state.js";
+import { bringIntoView } from "./view.js";
 
 const NAME = "kv-tour";
-const POINT_MS = 2_400;
 const FRESH = {
   step: 0, key: "", nodes: [], failed: null, more: "", said: "", isBack: false, isOpen: true,
 };
-const LATER_MS = 60; // after the answer, which wants to be seen too
 
 let facts = restore();
 let isPreparing = false;
+let marked = null;
 
 function restore() {
   try {
@@ -34,31 +35,31 @@ function keep() {
 
 /** Begins, or goes on where this tab left it. */
 export function startTour() {
-  byId("tour-close").addEventListener("click", () => {
-    change({ isOpen: false });
-    byId("tour-open").focus();
-  });
+  byId("tour-close").addEventListener("click", close);
   byId("tour-open").addEventListener("click", open);
   byId("tour-again").addEventListener("click", open);
   byId("tour-point").addEventListener("click", point);
+  document.addEventListener("keydown", onKey);
   on("nodes shards journey link access", check);
-  new ResizeObserver(noteHeight).observe(document.querySelector(".top"));
+  on("selected config", draw);
+  byId("key").addEventListener("input", draw);
   draw();
 }
 
-/** The card stays below the page's head where there is room for it. */
-function noteHeight([{ target }]) {
-  document.documentElement.style.setProperty("--head", `${target.offsetHeight}px`);
+function onKey(event) {
+  const isMeant = event.key === "Escape" && !event.defaultPrevented && !event.isComposing;
+  if (isMeant && facts.isOpen && !byId("token-dialog").open) close();
 }
 
-function bringIntoView() {
-  setTimeout(() => byId("tour").scrollIntoView({ block: "nearest" }), LATER_MS);
+function close() {
+  const isInside = byId("tour").contains(document.activeElement);
+  change({ isOpen: false });
+  if (isInside) byId("tour-open").focus();
 }
 
 function open() {
   const isOver = facts.step >= STEPS.length;
   change({ ...(isOver || !facts.isOpen ? FRESH : {}), isOpen: true, seen: state.journey });
-  byId("tour").scrollIntoView({ block: "nearest" });
   byId("tour-title").focus();
 }
 
@@ -75,29 +76,44 @@ async function check() {
   if (!facts.isOpen || !step || state.link !== "up" || obstacle()) return draw();
   const back = setback(facts);
   if (back) {
-    change({ ...back, isBack: true, seen: state.journey });
-    return bringIntoView();
+    return change({ ...back, isBack: true, seen: state.journey });
   }
   const learned = step.isDone(facts);
   if (!learned) return draw();
+  const pressed = marked;
   isPreparing = true;
+  mark(null);
   const more = step.prepare ? await step.prepare() : {};
   isPreparing = false;
   const now = { ...facts, ...learned, ...more };
   change({
     ...now, said: step.after(now), isBack: false, step: facts.step + 1, seen: state.journey,
   });
-  bringIntoView();
+  if (pressed === document.activeElement) goOn();
   if (step.prepare) check(); // what happened meanwhile was not looked at
+}
+
+/** The focus leaves what is done, so that the keyboard is where one reads what comes next. */
+function goOn() {
+  byId(STEPS[facts.step] ? "tour-point" : "tour-title").focus({ preventScroll: true });
+}
+
+/** Marks what is to be pressed next, and that alone. */
+function mark(element) {
+  if (marked === element) return;
+  if (marked) setAttribute(marked, "data-next", null);
+  marked = element;
+  if (marked) setAttribute(marked, "data-next", "yes");
 }
 
 function draw() {
   show(byId("tour"), facts.isOpen);
-  setAttribute(byId("tour"), "data-over", facts.step >= STEPS.length ? "yes" : null);
   show(byId("tour-open"), !facts.isOpen);
-  if (!facts.isOpen) return;
   const step = STEPS[facts.step];
   const problem = obstacle();
+  const isUsable = facts.isOpen && step && !problem && state.link === "up" && !isPreparing;
+  mark(isUsable ? step.next(facts) : null);
+  if (!facts.isOpen) return;
   const count = STEPS.length;
   setText(byId("tour-title"), step
     ? `Tour, step ${facts.step + 1} of ${count}: ${step.title}`
@@ -125,11 +141,11 @@ function drawStep(item, index) {
   setAttribute(item, "aria-label", done ? `${STEPS[index].title}, done` : null);
 }
 
-/** Puts the focus where the step is done, and makes it stand out for a moment. */
+/** Puts the focus where the step is done, with what shows how it goes in the same view. */
 function point() {
-  STEPS[facts.step]?.point(facts);
-  const target = document.activeElement;
-  target.scrollIntoView({ block: "center" });
-  target.classList.add("pointed");
-  setTimeout(() => target.classList.remove("pointed"), POINT_MS);
+  const step = STEPS[facts.step];
+  step?.clear(facts);
+  const target = step?.next(facts);
+  target?.focus({ preventScroll: true });
+  if (target) bringIntoView(target, ...step.watch.map(byId));
 }
