@@ -65,7 +65,10 @@ export const isUnderWay = (path, id) => busy.has(`${path} ${id}`);
 let warned = { button: null, at: 0 };
 let tellUser = () => {};
 
-/** Calls `listener(tone, text)` with the outcome of each action, in words. */
+/**
+ * Calls `listener(tone, text, status)` with the outcome of each action, in words; status: of
+ * the node, as long as the words are true; an empty text takes back what was said.
+ */
 export function whenDone(listener) {
   tellUser = listener;
 }
@@ -116,7 +119,7 @@ async function press(button, action, id) {
   const isWhole = status === "up" || recovery?.removed != null; // else it is not over yet
   if (recovery && isWhole) state.recoveries.set(id, { ...recovery, isRebuild });
   tell("nodes"); // what the answer says of one is known now
-  tellUser(answer.status === 200 ? "ok" : "bad", outcome(action, id, answer));
+  tellUser(answer.status === 200 ? "ok" : "bad", outcome(action, id, answer), status);
   hurry();
 }
 
@@ -142,6 +145,7 @@ async function isMeant(button, action, id) {
 export function forgetWarning() {
   if (!warned.button) return;
   warned = { button: null, at: 0 };
+  tellUser("", "");
   refresh();
 }
 

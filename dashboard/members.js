@@ -4,13 +4,13 @@ import { whyNot } from "./actions.js";
 import { ask, PATIENT_MS } from "./api.js";
 import { byId, setAttribute, setText, show } from "./dom.js";
 import { lookAtNodes } from "./poll.js";
-import { mayChange, on, select, state } from "./state.js";
+import { mayChange, nodeOf, on, select, state } from "./state.js";
 
 const form = byId("add-node");
 const button = byId("add-node-button");
 const address = byId("add-node-url");
 let isBusy = false;
-let added = null; // the node of which the message tells
+let added = null; // the node of which the message tells, in the status that it tells of
 
 /** Begins to offer that, where it can be done. */
 export function startMembers() {
@@ -19,7 +19,10 @@ export function startMembers() {
     add();
   });
   on("config link access", draw);
-  on("selected", () => state.selected !== added && say("", ""));
+  on("selected nodes", () => {
+    const isTrue = state.selected === added?.id && nodeOf(added.id)?.status === added.status;
+    if (added && !isTrue) say("", "");
+  });
   draw();
 }
 
@@ -54,11 +57,12 @@ async function add() {
     ? `Node ${id} is up and holds every key.`
     : `Node ${id} may join. ${problem ? "Its panel says what is left to do." : "It is on its way."}`);
   await lookAtNodes();
-  added = id;
   select(id);
+  added = { id, status: nodeOf(id)?.status };
 }
 
 function say(tone, text) {
+  added = null;
   const message = byId("add-node-message");
   setText(message, text);
   setAttribute(message, "data-tone", tone);

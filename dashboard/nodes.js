@@ -23,13 +23,16 @@ const peaks = new Map(); // node -> the most stale keys since it last had none
 let panelButtons = [];
 let lossButton = null;
 let removeButton = null;
+let said = null; // of which node the message tells, and in which status it is true
 
 /** Begins to show nodes. */
 export function startNodes() {
   whenChanged(drawButtons);
-  whenDone((tone, text) => {
+  whenDone((tone, text, status) => {
+    const { node_id: id, status: now } = nodeOf(state.selected) ?? {};
+    said = { id, status: status ?? now, isSeen: false };
     say(tone, text);
-    if (!table.contains(document.activeElement)) bringIntoView(message, byId("node-actions"));
+    if (text && !table.contains(document.activeElement)) bringIntoView(message, byId("node-actions"));
   });
   on("config", makeButtons);
   on("nodes shards events link access", draw);
@@ -48,6 +51,14 @@ function say(tone, text) {
   show(message, text !== "");
 }
 
+/** Takes back what was said of a node that is in another state by now. */
+function forgetOld() {
+  if (state.nodes.every((node) => node.status === "up")) state.isLossOffered = false;
+  const status = nodeOf(said?.id)?.status;
+  if (status === said?.status) said = said && { ...said, isSeen: true };
+  else if (said?.isSeen) say("", "");
+}
+
 function makeButtons() {
   const idOf = () => state.selected;
   panelButtons = actions().map((action) => [actionButton(action, idOf), action]);
@@ -63,6 +74,7 @@ function makeButtons() {
 
 function draw() {
   trackPeaks();
+  forgetOld();
   const node = nodeOf(state.selected);
   show(panel, node !== undefined);
   if (!node) return;
