@@ -1,6 +1,6 @@
 // The band: the key space as a circle, drawn on a canvas. The outer track is coloured by the
-// first replica of each partition. The inner track shows what is wrong there: how much of
-// each small piece lacks a copy (hatched) and how much cannot be read (full).
+// first replica of each partition. The inner track shows what is wrong there: a copy that is
+// out of reach (ticks), a copy that is old (dots), keys that cannot be read (a full block).
 
 import { colour, nodeColour } from "./colours.js";
 import { protocol } from "./protocols.js";
@@ -17,16 +17,6 @@ const TOP = -Math.PI / 2; // token 0 is at the top, tokens grow clockwise
 
 /** The angle at which a part of the circle (0 to 1) is. */
 export const angleAt = (part) => TOP + part * TURN;
-
-/**
- * How well a shard is served: "ok", "thin" (fewer copies serve than should) or "out" (it
- * cannot be read).
- * @param {import("./state.js").Shard} shard
- */
-export function healthOf(shard) {
-  if (!shard.readable) return "out";
-  return protocol().isThin(shard) ? "thin" : "ok";
-}
 
 /**
  * Draws the band.
@@ -93,33 +83,53 @@ function arc(pen, shape, radius, from, to) {
   pen.stroke();
 }
 
+const LANE = 0.62; // of the inner track has ticks, the rest of it dots
+const PIECE = 3; // pixels, about
+const DOT_PIECES = 3; // have one dot
+
 function drawHealth(pen, shape) {
   const { partitions, shards } = state.shards;
-  const health = shards.map(healthOf);
-  if (health.every((one) => one === "ok")) return;
-  const pieces = Math.min(partitions.length, Math.round(TURN * shape.health / 3));
+  const tests = {
+    out: shards.map((shard) => !shard.readable),
+    missing: shards.map(protocol().isMissing),
+    old: shards.map(protocol().isOld),
+  };
+  const count = Math.min(partitions.length, Math.round(TURN * shape.health / PIECE));
+  const partOf = (kind, from, to) => {
+    const own = partitions.slice(Math.floor((from * partitions.length) / count),
+      Math.floor((to * partitions.length) / count));
+    return own.filter(([shard]) => tests[kind][shard]).length / own.length;
+  };
   const reach = shape.inner - shape.health - 2;
-  for (let piece = 0; piece < pieces; piece += 1) {
-    const from = Math.floor((piece * partitions.length) / pieces);
-    const to = Math.floor(((piece + 1) * partitions.length) / pieces);
-    let thin = 0;
-    let out = 0;
-    for (let index = from; index < to; index += 1) {
-      const one = health[partitions[index][0]];
-      thin += one === "thin";
-      out += one === "out";
-    }
-    const where = [piece / pieces, (piece + (out ? 1.05 : 0.55)) / pieces];
-    drawPart(pen, shape, where, reach * atLeast(out / (to - from)), colour("--bad"));
-    if (!out) drawPart(pen, shape, where, reach * atLeast(thin / (to - from)), colour("--warn"));
+  for (let piece = 0; piece < count; piece += 1) {
+    const out = partOf("out", piece, piece + 1);
+    const [tall, wide, fill] = out
+      ? [reach * atLeast(out), 1.05, colour("--bad")]
+      : [reach * LANE * atLeast(partOf("missing", piece, piece + 1)), 0.5, colour("--bad")];
+    drawPart(pen, shape, [piece / count, (piece + wide) / count], tall, fill);
+  }
+  for (let piece = 0; piece + DOT_PIECES <= count; piece += DOT_PIECES) {
+    const isShown = partOf("old", piece, piece + DOT_PIECES) > 0 &&
+      !partOf("out", piece, piece + DOT_PIECES);
+    if (isShown) drawDot(pen, shape, (piece + DOT_PIECES / 2) / count, reach);
   }
 }
 
-const atLeast = (part) => (part > 0 ? Math.max(0.35, part) : 0);
+const atLeast = (part) => (part > 0 ? Math.max(0.45, part) : 0);
 
 function drawPart(pen, shape, [from, to], height, fill) {
   if (!height) return;
   pen.strokeStyle = fill;
   pen.lineWidth = height;
   arc(pen, shape, shape.inner - 2 - height / 2, from, to);
+}
+
+function drawDot(pen, shape, part, reach) {
+  const size = Math.max(1.4, (reach * (1 - LANE)) / 2);
+  const radius = shape.inner - 2 - reach + size;
+  const angle = angleAt(part);
+  pen.beginPath();
+  pen.arc(shape.x + radius * Math.cos(angle), shape.y + radius * Math.sin(angle), size, 0, TURN);
+  pen.fillStyle = colour("--warn");
+  pen.fill();
 }

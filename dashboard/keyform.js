@@ -5,15 +5,19 @@ import { showWhyNot } from "./actions.js";
 import { ask, keyPath, PATIENT_MS, valueText } from "./api.js";
 import { byId, duration, el, plural, setAttribute, setText, show, syncList } from "./dom.js";
 import { playFlow } from "./flow.js";
-import { chooseKey, hurry } from "./poll.js";
+import { chooseKey, hurry, lookAtShards } from "./poll.js";
+import { bringUpToDate } from "./since.js";
 import { mayChange, on, state, tell } from "./state.js";
 import { bringIntoView } from "./view.js";
-import { certainty, meaning, verdicts } from "./words.js";
+import { certainty, verdicts } from "./words.js";
 
 /**
  * @typedef {import("./words.js").Asked & {line: string, body: string,
- *   meaning: import("./words.js").Meaning,
+ *   place: ?import("./state.js").Place, isOver?: boolean,
+ *   meaning: import("./words.js").Meaning, first: import("./words.js").Verdict[],
  *   verdicts: import("./words.js").Verdict[]}} Journey
+ *   first: the verdicts when the answer came; place, meaning, verdicts: as it is now; isOver:
+ *   what could not be served is served again
  */
 
 const SIGN = { ok: "✓", missed: "✕", idle: "·", maybe: "?" };
@@ -40,6 +44,9 @@ export function startKeyForm() {
   on("config", drawLevels);
   on("link access", drawButtons);
   on("journey", drawJourney);
+  on("place since nodes shards", () => {
+    if (state.journey) follow(state.journey);
+  });
   drawKind();
   drawConditions();
   drawButtons();
@@ -118,16 +125,18 @@ async function send(op) {
   const answer = await ask(method, path, { body, headers, patience: PATIENT_MS });
   if (mine !== sending) return; // a later request took its place
   await chooseKey(key);
+  if (answer.status === 503) await lookAtShards(); // what it tells of is newer than the last look
   const asked = { op, key, isNew: request.isNew, level: request.level, answer };
   state.journey = {
     ...asked, line: `${method} ${path}`, body: body ?? "",
-    meaning: meaning(asked), verdicts: verdicts(asked, state.place),
+    first: verdicts(asked, state.place),
   };
+  bringUpToDate(state.journey, state.place);
   setAttribute(byId("answer"), "aria-busy", null);
   tell("journey");
   const pressed = form.querySelector(":focus") ?? byId(op);
   bringIntoView(byId("answer-said"), pressed, byId("answer-head"), byId("answer"));
-  playFlow(state.journey.verdicts);
+  playFlow();
   hurry();
 }
 
@@ -151,6 +160,12 @@ function requestOf(op, key, { version, isNew, ttl, level }) {
 }
 
 // --- The journey -------------------------------------------------------------------------
+
+/** The cluster has changed since: so may what the answer means. */
+function follow(journey) {
+  bringUpToDate(journey, journey.key === state.key && state.place ? state.place : journey.place);
+  drawJourney();
+}
 
 function drawJourney() {
   const journey = state.journey;
@@ -181,7 +196,9 @@ function drawChips(journey) {
   const chips = [
     ["certain", certainty(journey)],
     ["version", version ? `version ${version}` : ""],
-    ["retry", answer.retryAfter ? `try again after ${answer.retryAfter} s` : ""],
+    ["retry", answer.retryAfter && !journey.isOver
+      ? `try again after ${answer.retryAfter} s`
+      : ""],
     ["took", `round trip ${duration(answer.ms / 1000)}`],
   ].filter(([, text]) => text);
   syncList(byId("answer-chips"), chips, ([name]) => name, () => el("li"), (item, [, text]) => {

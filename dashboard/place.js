@@ -83,6 +83,9 @@ function isNewer(one, other) {
   return one.length - other.length || (one > other ? 1 : one < other ? -1 : 0);
 }
 
+/** Whether a replica's version is that one or a newer one; none is older than any. */
+export const isAtLeast = (version, wanted) => Boolean(version) && isNewer(version, wanted) >= 0;
+
 /** The newest version of a place's replicas; null where none has one. */
 export function newestOf(place) {
   const held = place.replicas.map((replica) => replica.version).filter(Boolean);

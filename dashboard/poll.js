@@ -80,7 +80,7 @@ async function pollOnce() {
   else await pollEvents(false);
   await pollShards();
   if (before !== last.nodes) isPlaceOld = true;
-  if (state.key && (isPlaceOld || round % PLACE_ROUNDS === 0)) await pollPlace();
+  if (isPlaceOld || round % PLACE_ROUNDS === 0) await pollPlaces();
   if (round % 2 === 0) await sampler();
   return PAUSE_MS;
 }
@@ -193,6 +193,17 @@ async function pollShards() {
   } else if (answer.status === 404) {
     last.shardsCost = 1_500; // another engine, without shards: ask each minute
   }
+}
+
+/** The places that the page tells of: the selected key's, and that of the last request. */
+async function pollPlaces() {
+  await pollPlace();
+  const { journey } = state;
+  if (!journey || journey.key === state.key) return;
+  const answer = await ask("GET", keyPath("replicas", journey.key));
+  if (journey !== state.journey || answer.status !== 200) return;
+  journey.place = answer.data;
+  tell("since");
 }
 
 /** Looks up where the selected key lives. */

@@ -5,7 +5,6 @@ import { bytes, duration, nodeNames, number, percent, plural, sentence } from ".
 import { loneShareOf, sumShares } from "./shares.js";
 import { copies, nodeOf, state, wasWiped } from "./state.js";
 
-const serving = (shard) => shard.in_sync.filter((id) => shard.live.includes(id));
 const have = (ids) => (ids.length > 1 ? "have" : "has");
 
 /** The state of a node in one or two sentences. */
@@ -105,28 +104,40 @@ function sync(replica, { replicas }) {
 
 // --- Answers -----------------------------------------------------------------------------
 
-function written({ answer, level }) {
+function written({ answer, level, caughtUp = [] }) {
   const { replicas, missed } = answer.data;
   if ((level || state.consistency) === "one") {
     return `${sentence(nodeNames(replicas))} has it, and that is enough at this level. The other ` +
       "replicas get it right after: if this one fails before, the write is lost.";
   }
-  if (missed?.length) return missedText(replicas, missed);
+  if (missed?.length) return missedText(replicas, missed, caughtUp);
   return `${sentence(nodeNames(replicas))} ${have(replicas)} it, and only then was it ` +
     "acknowledged: while one of them keeps its storage, it is not lost.";
 }
 
-function missedText(replicas, missed) {
-  return `${sentence(nodeNames(replicas))} ${have(replicas)} it, and it is acknowledged. ` +
-    `${sentence(nodeNames(missed))} missed it: what is there is old now, and is not read until ` +
-    "it has been copied.";
+function missedText(replicas, missed, caughtUp) {
+  const late = missed.filter((id) => !caughtUp.includes(id));
+  return `${sentence(nodeNames(replicas))} ${have(replicas)} it, and it is acknowledged.` +
+    (late.length
+      ? ` ${sentence(nodeNames(late))} missed it: what is there is old now, and is not read ` +
+        "until it has been copied."
+      : "") + caughtUpText(caughtUp);
 }
 
-function deleted({ answer }) {
-  const { missed } = answer.data;
+/** Who missed a change and has it by now. */
+export function caughtUpText(ids) {
+  return ids.length
+    ? ` ${sentence(nodeNames(ids))} missed it, and ${have(ids)} copied it since.`
+    : "";
+}
+
+function deleted({ answer, caughtUp = [] }) {
+  const late = (answer.data.missed ?? []).filter((id) => !caughtUp.includes(id));
   const text = "The key is gone. A tombstone (a record that says so) stands in its place";
-  if (!missed?.length) return `${text}, on every replica.`;
-  return `${text}: ${nodeNames(missed)} missed the delete, and cannot bring the old value back.`;
+  const where = late.length
+    ? `: ${nodeNames(late)} missed the delete, and cannot bring the old value back.`
+    : ", on every replica.";
+  return text + where + caughtUpText(caughtUp);
 }
 
 function read({ answer, level }) {
@@ -155,9 +166,9 @@ function verdict({ op, answer }, id, place) {
     return { id, sign: "ok", text: op === "read" ? "answered" : "has it" };
   }
   const why = reason(id, place);
-  if (missed.includes(id) && why) return { id, sign: "missed", text: `missed it: ${why}` };
+  if (missed.includes(id) && why) return { id, sign: "missed", text: `missed it: ${why}`, why };
   if (op !== "read") return { id, sign: "idle", text: "had not got it yet" };
-  return why ? { id, sign: "missed", text: `not asked: ${why}` }
+  return why ? { id, sign: "missed", text: `not asked: ${why}`, why }
     : { id, sign: "idle", text: "not asked: one in-sync copy is enough" };
 }
 
@@ -218,7 +229,8 @@ export const primaryBackup = {
     progress: (done, all) => `${number(done)} of ${plural(all, "stale key")} copied`,
   },
   isLate: (node) => node.stale_keys > 0,
-  isThin: (shard) => serving(shard).length < shard.replicas.length,
+  isMissing: (shard) => shard.replicas.some((id) => !shard.live.includes(id)),
+  isOld: (shard) => shard.replicas.some((id) => !shard.in_sync.includes(id)),
   lead: () => "",
   outage: (part) => `${percent(part)} of the key space cannot be served`,
   back: [() => "back", "back, recovering", "recovers", "recover"],

@@ -22,7 +22,8 @@ import { state } from "./state.js";
  * @typedef {{title: string, short: string, count: (count: number) => string,
  *   progress: (done: number, all: number) => string}} Lag  what a node lacks, in words
  * @typedef {{meaning: string, levelOne: string, lag: Lag,
- *   isLate: (node: NodeInfo) => boolean, isThin: (shard: Object) => boolean,
+ *   isLate: (node: NodeInfo) => boolean, isMissing: (shard: Object) => boolean,
+ *   isOld: (shard: Object) => boolean,
  *   lead: () => string, outage: (part: number) => string,
  *   back: [(node: NodeInfo) => string, string, string, string], problem: [string, string],
  *   stateOf: (node: NodeInfo) => string, facts: (node: NodeInfo) => [string, string][],
@@ -35,8 +36,8 @@ import { state } from "./state.js";
  *   reason: (id: number, place: ?Place) => string,
  *   verdict: (asked: Asked, id: number, place: ?Place) => Verdict,
  *   tour: TourWords}} Protocol
- *   isLate: what a node lacks counts as something wrong; isThin: a shard has fewer copies than
- *   it should; lead: who leads; back: what one does that runs and is not up, at the node, in
+ *   isLate: what a node lacks counts as something wrong; isMissing: a copy of a shard is out of
+ *   reach, because its node is down; isOld: a copy of it lacks a change; lead: who leads; back: what one does that runs and is not up, at the node, in
  *   the legend, of one and of many; problem: what a node has one of, and what its text begins
  *   with; lost: why it does not help to wait; unavailable: of a read, of a change; reason: why a
  *   replica cannot take part

@@ -2,10 +2,12 @@
 // once a majority has it on disk. protocols.js says what each of them is for.
 
 import { bytes, duration, nodeNames, number, plural, sentence } from "./dom.js";
+import { caughtUpText } from "./primary-backup.js";
 import { leader, majorityOf, quorum } from "./shares.js";
 import { nodeOf, state, wasWiped } from "./state.js";
 
 const LAG = "change";
+const isLate = (node) => node?.status !== "up" && node?.stale_keys > 0; // else it gets them now
 
 // --- Nodes -------------------------------------------------------------------------------
 
@@ -117,22 +119,25 @@ function answerer({ data }) {
 
 function written(asked) {
   const { majority, voters } = quorum();
-  const missed = asked.answer.data.missed ?? [];
+  const { caughtUp = [] } = asked;
+  const missed = (asked.answer.data.missed ?? []).filter((id) => !caughtUp.includes(id));
   const who = answerer(asked.answer);
   const late = missed.length
     ? ` ${sentence(nodeNames(missed))} missed it, and ${missed.length > 1 ? "get" : "gets"} it ` +
       "when back."
     : "";
   return `${who} answered once a majority, ${majority} of ${voters.length}, had it ` +
-    `on disk: while a majority keeps its data, it is not lost.${late}`;
+    `on disk: while a majority keeps its data, it is not lost.${late}${caughtUpText(caughtUp)}`;
 }
 
-function deleted({ answer }) {
-  const missed = answer.data.missed ?? [];
+function deleted({ answer, caughtUp = [] }) {
+  const missed = (answer.data.missed ?? []).filter((id) => !caughtUp.includes(id));
   const text = "The key is gone, at a majority. A tombstone (a record that says so) stands in " +
     "its place for a while";
-  if (!missed.length) return `${text}.`;
-  return `${text}: ${nodeNames(missed)} missed the delete, and cannot bring the old value back.`;
+  const late = missed.length
+    ? `: ${nodeNames(missed)} missed the delete, and cannot bring the old value back.`
+    : ".";
+  return text + late + caughtUpText(caughtUp);
 }
 
 function read({ answer }) {
@@ -157,11 +162,11 @@ function verdict({ op, answer }, id, place) {
   const why = reason(id, place);
   if (op === "read") {
     if (replicas.includes(id)) return { id, sign: "ok", text: "answered" };
-    return why ? { id, sign: "missed", text: `not asked: ${why}` }
+    return why ? { id, sign: "missed", text: `not asked: ${why}`, why }
       : { id, sign: "idle", text: "not asked: one answers for all" };
   }
   if (replicas.includes(id)) return { id, sign: "ok", text: "answered, and a majority has it" };
-  if (why) return { id, sign: "missed", text: `missed it: ${why}` };
+  if (why) return { id, sign: "missed", text: `missed it: ${why}`, why };
   return held >= version ? { id, sign: "ok", text: "has it" }
     : { id, sign: "idle", text: "gets it now" };
 }
@@ -232,8 +237,9 @@ export const raft = {
     count: (count) => `${plural(count, LAG)} behind`,
     progress: (done, all) => `has ${number(done)} of the ${plural(all, LAG)} that it missed`,
   },
-  isLate: (node) => node.status !== "up" && node.stale_keys > 0, // one that is up gets them now
-  isThin: (shard) => shard.live.length < shard.replicas.length,
+  isLate,
+  isMissing: (shard) => shard.live.length < shard.replicas.length,
+  isOld: (shard) => shard.replicas.some((id) => isLate(nodeOf(id))), // one that is up gets it now
   lead: () => {
     const { node_id: id, raft: own } = leader() ?? {};
     return own ? `node ${id} leads in term ${number(own.term)}` : "nobody leads";

@@ -79,7 +79,7 @@ function measure(width, nodes) {
   const [x, y] = [width / 2, above];
   const outer = orbit - disc / 2 - unit * 0.6;
   const inner = outer - Math.max(unit * 0.9, orbit * 0.08);
-  const health = inner - Math.max(unit * 0.5, orbit * 0.05);
+  const health = inner - Math.max(unit * 0.8, orbit * 0.07);
   const at = new Map(nodes.map((node, index) => {
     const angle = angles[index];
     const spot = { x: x + orbit * Math.cos(angle), y: y + orbit * Math.sin(angle), angle };

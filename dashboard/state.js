@@ -51,7 +51,8 @@ const listeners = new Map();
 
 /**
  * Calls `listener` after each change of one of the topics: nodes, shards, events, config,
- * selected, key, place, journey, link, access, written (keys, other than by the form).
+ * selected, key, place, journey, since (the place of the last request's key, where another
+ * one is selected), link, access, written (keys, other than by the form).
  */
 export function on(topics, listener) {
   for (const topic of topics.split(" ")) {

@@ -96,13 +96,17 @@ function draw() {
     setText(item, `${WORDS[status] ?? status}: ${number(count)}`);
     setAttribute(item, "data-tone", toneOf(status));
   });
-  const good = newest.filter((status) => toneOf(status) !== "bad").length;
+  const good = newest.filter((status) => !["bad", "unsure"].includes(toneOf(status))).length;
   if (newest.length) setText(byId("traffic-part"), `${percent(good / newest.length)} of the last ` +
     `${newest.length} were answered`);
   drawStrip();
 }
 
-const toneOf = (status) => (status === 0 || status >= 500 ? "bad" : status === 200 ? "ok" : "info");
+/** The look of an answer; nobody knows what came of one that was not given in time. */
+function toneOf(status) {
+  if ([0, 500, 504].includes(status)) return "unsure";
+  return status > 500 ? "bad" : status === 200 ? "ok" : "info";
+}
 
 function drawStrip() {
   const strip = byId("traffic-strip");

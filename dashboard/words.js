@@ -5,11 +5,14 @@ import { protocol } from "./protocols.js";
 import { nodeOf, state } from "./state.js";
 
 /**
- * @typedef {{tone: "ok"|"info"|"warn"|"bad", title: string, text: string,
- *   isOpen: boolean}} Meaning  isOpen: only the server's own detail says what it was
+ * @typedef {{tone: "ok"|"info"|"warn"|"bad"|"unsure", title: string, text: string,
+ *   isOpen: boolean}} Meaning  tone: "unsure" where nobody knows whether it happened; isOpen:
+ *   only the server's own detail says what it was
  * @typedef {{op: "write"|"read"|"delete", key: string, isNew: boolean, level: string,
- *   answer: import("./api.js").Answer}} Asked
- * @typedef {{id: number, sign: "ok"|"missed"|"idle"|"maybe", text: string}} Verdict
+ *   answer: import("./api.js").Answer, caughtUp?: number[]}} Asked
+ *   caughtUp: who missed the change and has copied it since
+ * @typedef {{id: number, sign: "ok"|"missed"|"idle"|"maybe", text: string,
+ *   why?: string}} Verdict  why: of one that could not take part
  */
 
 const NOTHING_DONE = "Nothing was done and nothing will be, so trying again is safe.";
@@ -35,7 +38,7 @@ const TABLE = {
   415: ["warn", "Not sent as JSON", "Nothing was done: the body must be application/json."],
   421: ["warn", "Wrong host name", "Nothing was done: the server does not answer to the name " +
     "in the address bar."],
-  500: ["bad", "The server made a mistake", "Nobody can say whether it happened. Its log has " +
+  500: ["unsure", "The server made a mistake", "Nobody can say whether it happened. Its log has " +
     "more."],
   "503 data_lost": ["bad", "Its newest copy is lost", () => "Nothing was done, and trying again " +
     `will not help: ${protocol().lost}`],
@@ -43,14 +46,14 @@ const TABLE = {
   "503 overloaded": ["bad", "Too much at once", `${NOTHING_DONE} The server had too many ` +
     "requests in hand."],
   503: ["bad", "Not available", NOTHING_DONE],
-  "504 timeout": ["bad", "No answer in time", "The replicas did not answer the read. Nothing " +
+  "504 timeout": ["unsure", "No answer in time", "The replicas did not answer the read. Nothing " +
     "was changed: reading again is safe."],
-  "504 uncertain": ["bad", "Nobody knows", "Some replica may have taken it, so it may or may " +
+  "504 uncertain": ["unsure", "Nobody knows", "Some replica may have taken it, so it may or may " +
     "not show later. Read the key before you decide what to do."],
-  504: ["bad", "No answer in time", "It may or may not have happened."],
+  504: ["unsure", "No answer in time", "It may or may not have happened."],
   507: ["bad", "The storage is full", "Nothing was done: delete something, or raise the limit " +
     "of stored bytes."],
-  0: ["bad", "No answer", lostText],
+  0: ["unsure", "No answer", lostText],
 };
 
 /**
@@ -123,13 +126,13 @@ function verdictOfFailure(op, answer, id, place, isLoose) {
   const why = protocol().reason(id, place);
   if (answer.status === 504 || answer.status === 0 || answer.status === 500) {
     const text = op === "read" ? "gave no answer in time" : "may have it";
-    return { id, sign: "maybe", text: why ? `${why}` : text };
+    return { id, sign: "maybe", text: why ? `${text}: ${why}` : text };
   }
   const isUp = (place?.replicas.find((one) => one.node_id === id) ?? nodeOf(id))?.status === "up";
-  if (isLoose && isUp && answer.status < 500) return { id, sign: "idle", text: "could answer" };
-  if (why) return { id, sign: "missed", text: `not asked: ${why}` };
+  if (isLoose && isUp && answer.status < 500) return { id, sign: "idle", text: "could have answered" };
+  if (why) return { id, sign: "missed", text: `not asked: ${why}`, why };
   if (answer.status === 304 || answer.status === 404 || answer.status === 412) {
-    return { id, sign: "idle", text: "in sync: could answer" };
+    return { id, sign: "idle", text: "could have answered: it was in sync" };
   }
   return { id, sign: "idle", text: "not asked" };
 }

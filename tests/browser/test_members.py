@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_looks import faults
+from tests.browser.test_since import colour_of, looks_of
 from tests.browser.test_tour import act, at_step
 
 pytestmark = pytest.mark.skipif(
@@ -142,6 +143,36 @@ def test_without_a_majority_the_page_says_on_whom_one_waits(here, look):
     assert faults(page) == []
     act(page, "recover", gone)
     status(page, left, "up")
+
+
+def test_without_a_majority_nothing_is_drawn_as_if_it_had_worked(here, look):
+    page = look(here.url)
+    leader = settled(page)
+    page.locator("#write").click()
+    expect(page.locator("#answer-status")).to_have_text("200")
+    expect(page.locator("#ring-overlay")).to_contain_text("✓ 200")
+    gone, left = sorted({0, 1, 2} - {leader})
+    act(page, "stop", leader)
+    act(page, "stop", gone)
+    status(page, left, "recovering")
+
+    page.locator("#write").click()
+    expect(page.locator("#answer-status")).to_have_text("503", timeout=ELECTION_MS)
+    overlay = page.locator("#ring-overlay")
+    expect(overlay).to_contain_text("✕ 503")
+    expect(overlay).to_contain_text("failed")
+    expect(overlay.locator(".way-missed")).to_have_count(3)
+    expect(overlay.locator(".link-waits")).to_have_count(1)
+    good = colour_of(page, "--ok")
+    strokes = [look for look, _ in looks_of(page, "#ring-overlay path")]
+    assert len(strokes) >= 6
+    assert good not in strokes
+    assert overlay.locator('[data-sign="ok"]').count() == 0
+    act(page, "recover", gone)
+    status(page, left, "up")
+
+    expect(page.locator("#answer-title")).to_have_text("It could not be served then")
+    expect(overlay.locator(".way-missed")).to_have_count(0)
 
 
 def test_majority_that_is_wiped_is_told_before_and_a_loss_is_accepted(here, look):
