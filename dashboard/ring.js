@@ -69,16 +69,16 @@ function measure(width, nodes) {
   const height = Math.min(document.documentElement.clientHeight * tall, width);
   const size = Math.min(width, height * 1.15);
   const room = (Math.PI * size * 0.8) / count;
-  const disc = Math.max(unit * 0.55, Math.min(room * 0.72, size * 0.15, unit * 7));
+  const disc = Math.max(unit * 0.55, Math.min(room * 0.72, size * 0.14, unit * 7));
   const hasRoom = disc >= unit * 3.2 && room >= disc + unit * 2.4; // for a label of its own
   const detail = hasRoom ? "full" : disc >= unit * 1.5 ? "id" : "dot";
   const angles = nodes.map((_, index) => angleAt(index / count));
-  const label = unit * (detail === "full" ? 1.7 : 1.2);
-  const margin = disc / 2 + label; // of a node with its label, around its middle
+  const isSmall = detail !== "full"; // then the band has what room there is
+  const margin = disc / 2 + unit * (isSmall ? 1.4 : 1.7); // of a node with its label
   const { orbit, above, below } = fit(width, height, angles, margin);
   const [x, y] = [width / 2, above];
-  const outer = orbit - disc / 2 - unit * 0.6;
-  const inner = outer - Math.max(unit * 0.9, orbit * 0.08);
+  const outer = orbit - disc / 2 - unit * (isSmall ? 0.25 : 0.6);
+  const inner = outer - Math.max(unit * (isSmall ? 0.65 : 0.9), orbit * 0.08);
   const health = inner - Math.max(unit * 0.8, orbit * 0.07);
   const at = new Map(nodes.map((node, index) => {
     const angle = angles[index];
