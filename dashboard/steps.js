@@ -32,7 +32,7 @@ function fresh(facts, op) {
   return journey.answer.status === 200 ? journey.answer.data : null;
 }
 
-const FORM = ["answer", "value", "key"];
+const FORM = ["answer-said", "answer", "value", "key"];
 const PANEL = ["node-message", "node-name"];
 
 /** The button of the form, once the key is in it; any key where `key` is empty. */

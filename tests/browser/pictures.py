@@ -15,7 +15,7 @@ from tests.browser.conftest import CHROMIUM, launch
 from tests.e2e.served import ROOT, Served
 
 SIZES = {"phone": (360, 780), "laptop": (1280, 800), "wall": (3840, 2160)}
-README = (1440, 1150)
+README = (1440, 1430)
 TRAFFIC_SECONDS = 40
 
 

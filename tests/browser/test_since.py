@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_journey import replicas_of, request, says
+from tests.browser.test_looks import faults
 from tests.browser.test_tour import act, at_step
 
 MARKS = "#ring-overlay [data-sign]"
@@ -240,8 +241,9 @@ def test_failed_write_is_drawn_in_the_colour_of_failure_and_with_words(serve, lo
     assert good not in strokes
 
 
-def test_timeout_has_a_look_of_its_own(serve, look):
-    page = look(serve().url)
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_timeout_has_a_look_of_its_own(serve, look, dark):
+    page = look(serve().url, dark=dark)
     answer_with(page, 504, "uncertain")
 
     request(page, "write", 504)
@@ -256,6 +258,7 @@ def test_timeout_has_a_look_of_its_own(serve, look):
     assert unsure not in (colour_of(page, "--bad"), colour_of(page, "--warn"))
     border = "getComputedStyle(document.getElementById('answer')).borderLeftStyle"
     assert page.evaluate(border) == "dashed"
+    assert faults(page) == []
 
 
 def test_request_that_was_answered_shows_no_failed_way(serve, look):
