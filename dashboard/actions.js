@@ -5,7 +5,7 @@
 import { ask, PATIENT_MS } from "./api.js";
 import { el, setAttribute, setText, show } from "./dom.js";
 import { lossWarning, removeWarning, wipeWarning } from "./loss.js";
-import { hurry } from "./poll.js";
+import { hurry, lookAtNodes } from "./poll.js";
 import { mayChange, select, state, tell, wasWiped } from "./state.js";
 
 const ASK_AGAIN_MS = 12_000; // within which a second press means it
@@ -118,6 +118,7 @@ async function press(button, action, id) {
   const { recovery, status } = answer.data ?? {};
   const isWhole = status === "up" || recovery?.removed != null; // else it is not over yet
   if (recovery && isWhole) state.recoveries.set(id, { ...recovery, isRebuild });
+  await lookAtNodes();
   tell("nodes"); // what the answer says of one is known now
   tellUser(answer.status === 200 ? "ok" : "bad", outcome(action, id, answer), status);
   hurry();

@@ -35,7 +35,7 @@ export function startKeys() {
   on("written", () => keys.length <= PAGE && load(false)); // who looks further is left alone
   on("link", () => state.link === "up" && load(false));
   on("key", draw);
-  on("nodes", () => byId("keys-problem").hidden || load(false)); // what was in the way may be over
+  on("nodes events", () => byId("keys-problem").hidden || load(false)); // it may be over
 }
 
 async function load(isMore) {

@@ -30,7 +30,7 @@ export function startNodes() {
   whenChanged(drawButtons);
   whenDone((tone, text, status) => {
     const { node_id: id, status: now } = nodeOf(state.selected) ?? {};
-    said = { id, status: status ?? now, isSeen: false };
+    said = { id, status: status ?? now, isSeen: !status || status === now };
     say(tone, text);
     if (text && !table.contains(document.activeElement)) bringIntoView(message, byId("node-actions"));
   });

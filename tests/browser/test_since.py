@@ -160,6 +160,7 @@ def test_word_of_an_action_goes_when_somebody_else_has_undone_it(serve, look):
     expect(page.locator("#node-message")).to_have_text(
         "Node 1 is down. Its storage stays."
     )
+    expect(page.locator("#node-status")).to_contain_text("down")
 
     served.ask("POST", "/recover/1")
 
