@@ -84,6 +84,12 @@ export function wasWiped(id) {
     (event.kind === "node_failed" && event.mode === "wipe"));
 }
 
+/** The shard that a place's key is in, if the map of the shards is known. */
+export function shardOf(place) {
+  const index = state.shards?.partitions[place?.partition]?.[0];
+  return state.shards?.shards[index];
+}
+
 /** On how many nodes each key lives. */
 export function copies() {
   const shard = state.shards?.shards[0];
