@@ -53,7 +53,6 @@ function say(tone, text) {
 
 /** Takes back what was said of a node that is in another state by now. */
 function forgetOld() {
-  if (state.nodes.every((node) => node.status === "up")) state.isLossOffered = false;
   const status = nodeOf(said?.id)?.status;
   if (status === said?.status) said = said && { ...said, isSeen: true };
   else if (said?.isSeen) say("", "");
