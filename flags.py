@@ -17,6 +17,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import ValidationError
 
+from access import READ, cannot
 from config import OF_ENGINE, SECRET, CannotOpen, Settings
 
 FILE_NAME = "kv.toml"
@@ -114,7 +115,9 @@ def _from_file(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise BadSetting(cannot(READ, path, error)) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadSetting(f"cannot read {path}: {error}") from error
     for name, value in values.items():
         if name not in Settings.model_fields:

@@ -38,6 +38,14 @@ from cluster.network import Driver, LiveDriver
 from cluster.node import ReplicaNode
 from cluster.placement import assignment_of
 from cluster.reconfiguration import FAIL_MODES, STOP, Reconfiguration
+from cluster.refusal import (
+    SettingsMismatch,
+    StorageUnreadable,
+    check_data_dir,
+    check_layout,
+    check_readable,
+    layout_of,
+)
 from cluster.reports import (
     Measures,
     ShardMap,
@@ -47,10 +55,10 @@ from cluster.reports import (
     stale_keys,
     waiting_for,
 )
-from cluster.shard import UP, Layout, ShardState, saved_state
+from cluster.shard import UP, ShardState, saved_state
 from cluster.upkeep import Upkeep
-from config import CannotOpen, Settings
-from db import FormatUnknown, Storage, StorageEnded, open_storage
+from config import Settings
+from db import StorageEnded, open_storage
 from engine import Engine, Scheme
 from limits import Room, check_key, check_restored, check_ttl, json_text
 from models import (
@@ -79,14 +87,6 @@ __all__ = [
     "restore_cluster",
 ]
 EVENTS_OF_A_PROCESS = 1_000_000  # numbers that a process may use before the next's
-
-
-class StorageUnreadable(CannotOpen):
-    """Too many nodes' folders cannot be read: what is in sync may be known only there."""
-
-
-class SettingsMismatch(CannotOpen):
-    """The data on disk were written with settings that these ones contradict."""
 
 
 MakeDriver = Callable[
@@ -362,11 +362,8 @@ def open_manager(
     base = settings or Settings(storage="memory")
     chosen = Settings(**{**base.model_dump(), **changes})
     directory = chosen.data_dir if chosen.storage == "sqlite" else None
-    if directory is not None and (directory / "node-0.db").exists():
-        raise FormatUnknown(
-            f"{directory} holds files of an earlier, unreleased version (node-0.db): use "
-            "that version, or another --data-dir"
-        )
+    if directory is not None:
+        check_data_dir(directory, chosen.nodes)
     with ExitStack() as opened:
         nodes: dict[NodeId, ReplicaNode] = {}
         known: dict[str, Record] = {}  # for replicas to share
@@ -375,7 +372,7 @@ def open_manager(
             folder = directory / f"node-{node_id}" if directory is not None else None
             storage = open_storage(folder, durable=durable, known=known)
             opened.callback(storage.close)
-            _check_layout(chosen, storage)
+            check_layout(chosen, storage)
             nodes[node_id] = ReplicaNode(node_id, storage)
         clock = HybridClock(wall_ms)
         cluster = restore_cluster(chosen, nodes, clock)
@@ -391,7 +388,7 @@ def restore_cluster(
     settings: Settings, nodes: Mapping[NodeId, ReplicaNode], clock: HybridClock
 ) -> Membership:
     """The cluster as the newest state record at the nodes has it, or a new one."""
-    layout = _layout_of(settings)
+    layout = layout_of(settings)
     assignment = assignment_of(
         settings.placement, tuple(nodes), settings.replication_factor
     )
@@ -406,45 +403,11 @@ def restore_cluster(
     found = [saved_state(record) for _, record in states]
     newest = max(found, key=lambda state: state.epoch, default=None)
     if newest is not None:
-        _check_readable(nodes, {n for n, s in newest.status.items() if s == UP})
+        check_readable(nodes, {n for n, s in newest.status.items() if s == UP})
         cluster.restore(newest, absent)
     elif absent:
-        _check_readable(nodes, set(absent))  # nothing else knows anything
+        check_readable(nodes, set(absent))  # nothing else knows anything
     elif any(node.damage is not None for node in nodes.values()):
         # What was known of the copies is gone too: none can be taken for the truth.
         cluster.identity = dict.fromkeys(nodes, "")
     return cluster
-
-
-def _check_readable(nodes: Mapping[NodeId, ReplicaNode], voters: set[NodeId]) -> None:
-    """Refuse to start where a newer state may be in what cannot be read.
-
-    A state is saved at a majority of the nodes that are up, so it is known if a majority
-    of those that the newest one found calls up can be read.
-    """
-    problems = [
-        node.problem for n, node in nodes.items() if n in voters and node.problem
-    ]
-    if problems and 2 * len(problems) >= len(voters):
-        raise StorageUnreadable(
-            f"too few nodes can be read to know which copies are in sync: {problems[0]}; "
-            "mend that, or move the folder away to go on without what it holds"
-        )
-
-
-def _check_layout(settings: Settings, storage: Storage) -> None:
-    """Refuse data of another layout, before files are made that they do not have."""
-    state, layout = storage.load_state(), _layout_of(settings)
-    if state is None:
-        return
-    saved = saved_state(state[1]).layout
-    if saved != layout:
-        raise SettingsMismatch(
-            f"the data in {settings.data_dir} were written with {saved}, not {layout}: "
-            "use those settings, or another --data-dir"
-        )
-
-
-def _layout_of(settings: Settings) -> Layout:
-    nodes = tuple(range(settings.nodes))
-    return Layout(settings.placement, nodes, settings.replication_factor)

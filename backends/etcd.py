@@ -5,10 +5,12 @@ from __future__ import annotations
 import ssl
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from msgspec import Raw
 
+from access import READ, cannot
 from backends.changes import Changes
 from backends.endpoints import Endpoints, Login
 from backends.gateway import Security
@@ -289,12 +291,11 @@ def _security(settings: Settings) -> Security:
     ca, certificate, key = settings.etcd_ca, settings.etcd_cert, settings.etcd_key
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     named = {"etcd_ca": ca, "etcd_cert": certificate, "etcd_key": key}
+    for name, path in named.items():
+        if path is not None:
+            _check_readable(name, path)
     told = ""
     try:
-        for name, path in named.items():
-            if path is not None:
-                told = f"{name}={path}"
-                path.open("rb").close()
         if ca is not None:
             told = f"etcd_ca={ca}"
             context.load_verify_locations(ca)
@@ -305,6 +306,13 @@ def _security(settings: Settings) -> Security:
     except OSError as error:  # ssl.SSLError is one
         raise CannotOpen(f"cannot use {told}: {error.strerror or error}") from error
     return Security(ca, certificate, key)
+
+
+def _check_readable(name: str, path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise CannotOpen(f"bad setting {name}: {cannot(READ, path, error)}") from error
 
 
 def _wait(watch: Watch, seconds: float) -> None:

@@ -13,6 +13,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from access import READ, cannot
+
 FORMAT = 1
 REACHED = -2
 Count = Annotated[int, Meta(ge=1)]
@@ -132,7 +134,7 @@ def load_plan(path: Path) -> Plan:
             )
         return msgspec.json.decode(text, type=Plan)
     except OSError as error:
-        raise BadPlan(f"cannot read {path}: {error.strerror}") from error
+        raise BadPlan(cannot(READ, path, error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadPlan(
             f"{path} is not a plan: {error}; one is written where a run is violated"
