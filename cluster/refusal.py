@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 
 from access import ENTER, KEEP, obstacle
 from cluster.node import ReplicaNode
@@ -55,9 +56,14 @@ def check_layout(settings: Settings, storage: Storage) -> None:
         return
     saved = saved_state(state[1]).layout
     if saved != layout:
+        folder = settings.data_dir
+        fresh = f"{folder}-{len(layout.nodes)}-{layout.replication_factor}"
         raise SettingsMismatch(
-            f"the data in {settings.data_dir} were written with {saved}, not {layout}: "
-            "use those settings, or another --data-dir"
+            f"cannot open the data in {folder} with {layout}, as they were written with "
+            f"{saved}: use those settings; or begin anew in another folder, with "
+            f"--data-dir {quote(fresh)}, or in this one after "
+            f"`rm -r {quote(str(folder))}/node-*`, if its data may go. To take the data "
+            "along: run.py backup, then run.py restore"
         )
 
 
