@@ -49,6 +49,14 @@ def test_what_is_shipped_is_what_serving_needs_and_no_more():
         assert not is_ignored(Path(path)), path
 
 
+def test_copy_of_the_project_in_the_image_has_its_licence():
+    text = (ROOT / "LICENSE").read_text("utf-8")
+
+    assert text.startswith("MIT License\n\nCopyright (c) 2026 the contributors of this")
+    assert "(LICENSE)" in (ROOT / "README.md").read_text("utf-8")
+    assert not is_ignored(Path("LICENSE"))
+
+
 def test_what_is_shipped_imports_nothing_that_is_not():
     modules = {path.parts[0].removesuffix(".py") for path in shipped()}
     ours = {path.name.removesuffix(".py") for path in ROOT.iterdir()} | {"tests"}
