@@ -100,7 +100,9 @@ def obstacle(path: Path, use: Use) -> Obstacle | None:
         if (part != path or use.is_folder) and not stat.S_ISDIR(mode):
             return Obstacle(part, "is not a folder, as it should be", "move it away")
         if part == path and not use.is_folder and stat.S_ISDIR(mode):
-            return Obstacle(part, "is a folder, not a file", "move it away")
+            return Obstacle(
+                part, "is a folder, not a file", "name another, or move it away"
+            )
     return _forbidden(path, use.rights, _chown(path, is_folder=use.is_folder))
 
 
