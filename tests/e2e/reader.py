@@ -110,7 +110,7 @@ class Reader:
     def stop(self) -> None:
         """Press Ctrl-C where something serves; it must end by itself."""
         server, self._server = self._server, None
-        if server is not None:
+        if server is not None and server.poll() is None:
             os.killpg(server.pid, signal.SIGINT)
             try:
                 server.wait(20)
