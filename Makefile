@@ -25,10 +25,12 @@ PIP_FAILED = { echo; echo "Is the package index within reach? To see more:" \
 	"$(IN_VENV) -m pip install -r $(1)" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test tools check lint bench pictures format clean
+.PHONY: help setup run test tools check lint bench pictures format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
+
+setup: $(RUNTIME) ## make .venv, with what it takes to run, and no more
 
 run: $(RUNTIME) ## start the service; make run ARGS="--port 5001"
 	@$(IN_VENV) run.py $(ARGS)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from tests.e2e.served import ROOT, environment, free_port
 
-URL = "http://127.0.0.1:5000"  # as the pages have it
+PORTS = "5000", "5001"  # as the pages have them
 READY = "Stop with Ctrl-C."
 SECONDS_MAX = 600
 LEFT_OUT = {
@@ -56,7 +56,8 @@ class Reader:
         self.folder = folder / "project"
         shutil.copytree(ROOT, self.folder, ignore=lambda _, names: LEFT_OUT & {*names})
         self._set_up()
-        port = free_port()
+        self._ports = dict(zip(PORTS, (free_port(), free_port()), strict=True))
+        port = self._ports[PORTS[0]]
         self.url = f"http://127.0.0.1:{port}"
         self._variables = {
             **{n: v for n, v in environment().items() if not n.startswith("MAKE")},
@@ -119,8 +120,10 @@ class Reader:
                     os.killpg(server.pid, signal.SIGKILL)
 
     def here(self, text: str) -> str:
-        """An example with the address that is served here."""
-        return text.replace(URL, self.url)
+        """An example with the ports that are free here."""
+        for shown, free in self._ports.items():
+            text = re.sub(rf"(127\.0\.0\.1:|--port ){shown}\b", rf"\g<1>{free}", text)
+        return text
 
     def _set_up(self) -> None:
         """Give the copy a .venv that is ready, without making it: `make` would take long."""

@@ -9,6 +9,7 @@ import pytest
 
 from console.catalogue import COMMANDS
 from tests.e2e.reader import Example, Reader, examples_of
+from tests.e2e.served import ROOT
 from tests.e2e.test_readme import README, curl_lines, steady
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -69,6 +70,27 @@ def test_no_example_of_the_readme_fails_after_those_before_it(tmp_path):
     assert (reader.folder / "monday.kv").exists()
 
 
+def test_backup_goes_into_another_store_and_another_shape_as_the_page_has_it(tmp_path):
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    section = page.partition("## Backup and restore")[2].partition("\n## ")[0]
+    into_another, into_another_shape = [
+        lines_of(each) for each in examples_of(section) if each.language == "sh"
+    ]
+
+    with Reader(tmp_path) as reader:
+        for lines in (into_another, into_another_shape):
+            reader.serve("python run.py")
+            reader.run("python run.py put greeting hello")
+            for line in lines:
+                if line.startswith("mv data "):
+                    reader.stop()  # as the comment beside it says
+                (reader.serve if SERVES.match(line) else reader.run)(line)
+
+        assert "5 nodes, 3 replicas" in reader.run("python run.py status")
+        assert "hello" in reader.run("python run.py get greeting")
+        assert (reader.folder / "data-before" / "node-2").is_dir()
+
+
 def test_examples_are_found_in_sentences_too_and_in_their_order():
     page = "Say `make run`:\n```sh\nmake tools  # lists\n```\nand `x`\n```python\npass\n```"
 
@@ -112,7 +134,7 @@ def test_help_of_each_command_and_the_calls_in_it_that_serve_work(command, at_ho
     text = at_home.run(f"python run.py {command} --help")
 
     calls = re.findall(r"^python run\.py .*$", text, re.MULTILINE)
-    said = [at_home.serve(line.replace("--port 5001", "--port 0")) for line in calls]
+    said = [at_home.serve(line) for line in calls]
     at_home.stop()
     assert text.lower().startswith("usage: ")
     assert all("Key-value store on" in each for each in said)
