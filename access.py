@@ -65,14 +65,18 @@ def cannot(use: Use, path: Path | str, error: BaseException, instead: str = "") 
 
     `instead` is another way out, such as "use another --data-dir".
     """
+    why = reason(use, Path(path), error)
+    return f"cannot {use.word} {path}: {why}{instead and f'; or {instead}'}"
+
+
+def reason(use: Use, path: Path, error: BaseException) -> str:
+    """Why a path could not be used, and what would help; the end of a sentence."""
     found = None
     if not isinstance(error, OSError) or error.errno in _OF_ACCESS:
-        found = obstacle(Path(path), use) or _at_what_it_names(error, use)
+        found = obstacle(path, use) or _at_what_it_names(error, use)
     if found is None:
-        why = str(getattr(error, "strerror", None) or error)
-    else:
-        why = found.told_of(Path(path))
-    return f"cannot {use.word} {path}: {why}{instead and f'; or {instead}'}"
+        return str(getattr(error, "strerror", None) or error)
+    return found.told_of(path)
 
 
 def require(path: Path, use: Use, named: Path | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from access import READ, cannot
+from access import READ, reason
 from backends.changes import Changes
 from backends.endpoints import Endpoints, Login
 from backends.gateway import Security
@@ -312,7 +312,8 @@ def _check_readable(name: str, path: Path) -> None:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise CannotOpen(f"bad setting {name}: {cannot(READ, path, error)}") from error
+        why = reason(READ, path, error)
+        raise CannotOpen(f"cannot use {name}={path}: {why}") from error
 
 
 def _wait(watch: Watch, seconds: float) -> None:

@@ -266,7 +266,7 @@ def test_key_for_tls_that_may_not_be_read_says_whose_it_is(tmp_path):
 
     line = refusal(tmp_path, "--engine", "etcd", *flags)
 
-    assert "etcd_ca: cannot read ca.pem: it belongs to " in line
+    assert "cannot use etcd_ca=ca.pem: it belongs to " in line
     assert THEM in line
 
 
