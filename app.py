@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
 from flask import Flask, Response, request
 from msgspec import UNSET, Meta
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.wsgi import get_path_info
 
 from backends.etcd import open_etcd
 from config import Settings
 from engine import Engine, Scheme
 from models import (
+    DataLost,
     KeyNotFound,
     NodeInfo,
     NodeNotFound,
@@ -39,14 +41,15 @@ from models import (
 )
 from replication import open_manager
 from web.around import around_routes
+from web.encodings import body_bytes, has_body
 from web.guard import Guard
+from web.headers import Refused
 from web.logs import REQUEST_NAME, log_request
 from web.metrics import Metrics
 from web.openapi import document
 from web.parsing import (
     Environ,
     body,
-    delete_condition,
     is_unchanged,
     level_of,
     query_of,
@@ -72,6 +75,7 @@ from web.routes import (
     not_modified,
 )
 from web.shapes import FailBody, NodeList, RecoverBody, WriteBody
+from web.signposts import Signposts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -176,10 +180,10 @@ def _application(settings: Settings, store: Engine, *, owns_store: bool) -> Stor
     app = StoreApp(store, owns_store=owns_store)
     app.url_map.merge_slashes = False  # a//b is a key
     app.url_map.converters["key"] = KeyConverter
-    guard = Guard(settings)
-    app.before_request(lambda: guard.check(request.environ))
-    app.register_error_handler(Exception, _on_error)
     table = routes(store.scheme)
+    app.before_request(_gate(Guard(settings), table))
+    app.register_error_handler(Exception, _on_error)
+    app.register_error_handler(NotFound, _on_no_route(Signposts(table)))
     about = document(
         table, settings, store.scheme, can_change_nodes=store.can_change_nodes
     )
@@ -194,6 +198,23 @@ def _application(settings: Settings, store: Engine, *, owns_store: bool) -> Stor
     return app
 
 
+def _gate(guard: Guard, table: Sequence[Route]) -> Callable[[], Answer | None]:
+    """What every request passes before a route is chosen."""
+    allowed = ", ".join(sorted({"HEAD", "OPTIONS", *(route.method for route in table)}))
+
+    def pass_gate() -> Answer | None:
+        environ = request.environ
+        guard.check(environ)
+        path = environ.get("PATH_INFO", "")
+        if path == "*" and environ["REQUEST_METHOD"] == "OPTIONS":  # RFC 9110, 9.3.7
+            return Answer(b"", 204, [("Allow", allowed)])
+        if path.startswith("//"):  # Flask would leave out all slashes but one
+            raise NotFound
+        return None
+
+    return pass_gate
+
+
 def _view(route: Route, app: StoreApp, described: bytes) -> Callable[..., Any]:
     store, render = app.store, app.metrics.render
     known = tuple(parameter.name for parameter in route.query)
@@ -202,6 +223,10 @@ def _view(route: Route, app: StoreApp, described: bytes) -> Callable[..., Any]:
     levels = (*store.scheme.levels, store.settings.consistency) if has_level else ("",)
     labels = {level: (route.template, level) for level in levels}
     usual, odd = labels[levels[-1]], (route.template, "unknown")
+    refused = Refused(
+        route.method, route.template, [each.name for each in route.headers]
+    )
+    reads_body, bytes_max = route.body is not None, store.settings.max_body_bytes
 
     def view(**path: Any) -> Any:
         environ = request.environ
@@ -209,6 +234,9 @@ def _view(route: Route, app: StoreApp, described: bytes) -> Callable[..., Any]:
         query = query_of(environ, known)
         if (level := query.get("consistency")) is not None:
             environ[LABELS] = labels.get(level, odd)
+        refused.check(environ)
+        if not reads_body and has_body(environ):
+            body_bytes(environ, bytes_max)  # it says nothing here, and must be sound
         call = Call(store, environ, query, route, described, render)
         return handler(call, **path)
 
@@ -228,8 +256,8 @@ _IF_NEW = Parameter(
 )
 _BODY_FAILURES = (TooLarge, NotJson)
 _NODE_FAILURES = (NodeNotFound, NotOffered, Unavailable, Uncertain, *_BODY_FAILURES)
-_WRITE_FAILURES = (VersionMismatch, Unavailable, Uncertain)
-_READ_FAILURES = (KeyNotFound, TooLarge, Unavailable, Timeout)
+_WRITE_FAILURES = (VersionMismatch, Unavailable, DataLost, Uncertain)
+_READ_FAILURES = (KeyNotFound, TooLarge, Unavailable, DataLost, Timeout)
 
 
 def routes(scheme: Scheme) -> tuple[Route, ...]:
@@ -268,7 +296,7 @@ def routes(scheme: Scheme) -> tuple[Route, ...]:
     recover = Route(
         "POST", "/recover/<int:node_id>", _recover, "Bring a node back, resynced", NodeInfo,
         body=body(RecoverBody, '{"accept_loss":false}', optional=True),
-        failures=_NODE_FAILURES,
+        failures=(*_NODE_FAILURES, DataLost),
     )  # fmt: skip
     nodes = Route("GET", "/nodes", _nodes, "Every node's state", NodeList)
     store = (write, *by_key(read), *by_key(delete), fail, recover, nodes)
@@ -302,7 +330,7 @@ def _read(call: Call, key: str | None = None) -> Answer:
 
 def _delete(call: Call, key: str | None = None) -> Answer:
     """A deleted key stays deleted, also on nodes that were down meanwhile."""
-    condition = delete_condition(call.environ)
+    condition = write_condition(call.environ)
     level = level_of(call.query)
     return answer(
         call.store.delete(call.key(key), condition=condition, consistency=level)
@@ -338,6 +366,17 @@ def _on_error(error: Exception) -> Answer:
         name = request.environ[REQUEST_ID]
         log.error("request %s (%s) failed", name, route, exc_info=error)
     return _as_answer(error)
+
+
+def _on_no_route(signposts: Signposts) -> Callable[[NotFound], Answer]:
+    """Answers where there is no route, or a route of pages has no such page."""
+
+    def on_not_found(error: NotFound) -> Answer:
+        if error.description == NotFound.description:
+            error = signposts.no_route(request.method, get_path_info(request.environ))
+        return _on_error(error)
+
+    return on_not_found
 
 
 def _as_answer(error: Exception) -> Answer:

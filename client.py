@@ -9,7 +9,7 @@ Every failure is a `StoreError` with a `code` and `definite`: True when nothing 
 and nothing will be, False when it may have happened all the same. Nothing is tried
 again behind the caller's back, since only the caller knows what a second write means.
 
-    StoreError
+    StoreError             itself for a code that is not known here
     |-- InvalidRequest     the request is wrong and will never succeed: mend it
     |-- NotAllowed         no token, or one that may not do this, or another name is wanted
     |-- KeyNotFound        the key is absent, or was deleted (`deleted`, `version`)
@@ -17,11 +17,10 @@ again behind the caller's back, since only the caller knows what a second write 
     |-- VersionMismatch    the condition does not hold; `version` is the current one
     |-- Conflict           this store does not do that, or not with the nodes that it has
     |-- Unavailable        nothing was done: try again later
+    |-- DataLost           nothing was done, and trying again will not help: see recover
     |-- Timeout            a read got no answer: try again
     |-- Uncertain          a write may or may not have happened (never definite)
     `-- NoConnection       no server, or none that answered: definite if nothing was sent
-
-A code that is not known here is a plain StoreError.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import requests
@@ -40,6 +40,7 @@ _to_json = json.JSONEncoder(
 ).encode
 CONNECT_SECONDS_MAX = 5.0
 PAGE = 1_000
+_TUPLES = frozenset(("replicas", "missed", "waiting_for"))
 
 
 class StoreError(Exception):
@@ -100,6 +101,10 @@ class Unavailable(StoreError):
     """Nothing was done: trying again is safe."""
 
 
+class DataLost(StoreError):
+    """Every complete copy is lost: only recover(..., accept_loss=True) helps."""
+
+
 class Timeout(StoreError):
     """A read was not answered in time: reading again is safe."""
 
@@ -113,19 +118,14 @@ class NoConnection(StoreError):
 
 
 _KINDS: dict[str, type[StoreError]] = {
-    "invalid_request": InvalidRequest,
-    "too_large": InvalidRequest,
-    "not_json": InvalidRequest,
-    "unauthorized": NotAllowed,
-    "forbidden": NotAllowed,
-    "wrong_host": NotAllowed,
+    **dict.fromkeys(("invalid_request", "too_large", "not_json"), InvalidRequest),
+    **dict.fromkeys(("unauthorized", "forbidden", "wrong_host"), NotAllowed),
     "key_not_found": KeyNotFound,
     "node_not_found": NodeNotFound,
     "version_mismatch": VersionMismatch,
-    "not_offered": Conflict,
-    "too_few_nodes": Conflict,
-    "unavailable": Unavailable,
-    "overloaded": Unavailable,
+    **dict.fromkeys(("not_offered", "too_few_nodes"), Conflict),
+    **dict.fromkeys(("unavailable", "overloaded"), Unavailable),
+    "data_lost": DataLost,
     "timeout": Timeout,
     "uncertain": Uncertain,
 }
@@ -143,7 +143,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Found:
-    """A value that was read."""
+    """A value that was read; a number that float would change is a decimal.Decimal."""
 
     key: str
     value: Any
@@ -171,6 +171,7 @@ class Node:
     stale_keys: int | None
     waiting_for: tuple[int, ...]
     zone: str | None = None
+    lost_shards: int = 0  # of its own, whose data are lost: for these it waits in vain
     problem: str | None = None  # what is wrong with it
     recovery: Mapping[str, Any] | None = None  # what bringing it back took
     raft: Mapping[str, Any] | None = None  # its role, term and more, if it is a member
@@ -185,6 +186,7 @@ class Event:
     kind: str
     detail: str
     node_id: int | None = None
+    mode: str | None = None  # in which the node was failed
 
 
 class Client:
@@ -207,9 +209,7 @@ class Client:
         self._session.trust_env = False
         self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=64))
         if token is not None:
-            self._session.headers["Authorization"] = f"Bearer {token}"
-
-    # --- Keys ------------------------------------------------------------------------
+            self._session.headers["Authorization"] = f"Bearer {sendable(token)}"
 
     def write(
         self,
@@ -232,25 +232,25 @@ class Client:
 
     def read(self, key: str, *, consistency: str | None = None) -> Found:
         """The value of a key; KeyNotFound where there is none."""
-        answer = self._call("GET", "/read", key=key, consistency=consistency)
-        return _make(Found, answer)
+        return _make(
+            Found, self._call("GET", "/read", key=key, consistency=consistency)
+        )
 
     def delete(
         self, key: str, *, if_version: str | None = None, consistency: str | None = None
     ) -> Written:
         """Delete a key; KeyNotFound where there is no value."""
+        asked = {"key": key, "consistency": consistency}
         headers = _conditions(if_version, False)
-        query = {"key": key, "consistency": consistency}
-        return _make(Written, self._call("DELETE", "/delete", None, headers, **query))
+        return _make(Written, self._call("DELETE", "/delete", None, headers, **asked))
 
     def batch(self, operations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Do many operations, such as {"op": "read", "key": "a"}; each has its result.
 
         Look at the `status` of each: one that failed does not raise.
         """
-        answer = self._call("POST", "/batch", {"operations": list(operations)})
-        results: list[dict[str, Any]] = answer["results"]
-        return results
+        asked = {"operations": list(operations)}
+        return list(self._call("POST", "/batch", asked)["results"])
 
     def keys(self, prefix: str = "") -> Iterator[KeyInfo]:
         """Every key with a value, in order, fetched in pages as it is iterated."""
@@ -274,11 +274,8 @@ class Client:
         answer = self._send("GET", "/shards", None, headers)
         if known is not None and answer.status_code == 304:
             return known[1]
-        found: dict[str, Any] = _parse(answer)
-        self._shards = (answer.headers.get("ETag", ""), found)
-        return found
-
-    # --- Nodes -----------------------------------------------------------------------
+        self._shards = (answer.headers.get("ETag", ""), _parse(answer))
+        return self._shards[1]
 
     def nodes(self) -> list[Node]:
         """Every node's state."""
@@ -304,8 +301,8 @@ class Client:
 
     def events(self, since: int = 0) -> list[Event]:
         """What happened after event number `since`, oldest first."""
-        answer = self._call("GET", "/events", since=since)
-        return [_make(Event, item) for item in answer["events"]]
+        told = self._call("GET", "/events", since=since)["events"]
+        return [_make(Event, item) for item in told]
 
     def config(self) -> dict[str, Any]:
         """The settings in force."""
@@ -320,7 +317,7 @@ class Client:
         """True if every key can be read and written now."""
         try:
             self._call("GET", "/readyz")
-        except (Unavailable, NoConnection):
+        except (Unavailable, DataLost, NoConnection):
             return False
         return True
 
@@ -347,7 +344,7 @@ class Client:
         `body` is sent as JSON; bytes are JSON already. What is None in `query` is left
         out. A key goes into the query: HTTP libraries tidy `a//b` and `..` in a path.
         """
-        return _successful(self._send(method, path, body, headers, **query)).content
+        return _content(self._send(method, path, body, headers, **query))
 
     def _call(self, *request: Any, **query: Any) -> dict[str, Any]:
         return _parse(self._send(*request, **query))
@@ -362,28 +359,33 @@ class Client:
     ) -> requests.Response:
         try:
             data = body if isinstance(body, bytes | None) else _to_json(body).encode()
-            asked = requests.Request(
-                method,
-                self._base_url + path,
-                data=data,
-                params={name: text for name, text in query.items() if text is not None},
-                headers=dict(headers or {}),
-            )
-            if data is not None:
-                asked.headers["Content-Type"] = "application/json"
+            kind = {} if data is None else {"Content-Type": "application/json"}
+            url, sent = self._base_url + path, {**kind, **(headers or {})}
+            query = {name: text for name, text in query.items() if text is not None}
+            asked = requests.Request(method, url, sent, data=data, params=query)
             prepared = self._session.prepare_request(asked)
             self._session.get_adapter(str(prepared.url))
             for text in prepared.headers.values():
                 str(text).encode("latin-1")
         except (TypeError, ValueError, RecursionError) as error:
-            text = f"cannot be sent as JSON over HTTP: {error}"
-            raise InvalidRequest(text, code="invalid_request", definite=True) from error
+            raise _invalid(f"cannot be sent as JSON over HTTP: {error}") from error
         try:
             return self._session.send(
                 prepared, timeout=self._timeout, allow_redirects=False
             )
         except requests.RequestException as error:
             raise _no_connection(error) from error
+
+
+def sendable(token: str) -> str:
+    """The token, if a header can carry it. Raises InvalidRequest, which never shows it."""
+    if token.isascii() and token.isprintable() and token == token.strip():
+        return token
+    raise _invalid("a token is printable ASCII without a blank at either end")
+
+
+def _invalid(detail: str) -> InvalidRequest:
+    return InvalidRequest(detail, code="invalid_request", definite=True)
 
 
 def _conditions(if_version: str | None, if_absent: bool) -> dict[str, str]:
@@ -398,21 +400,29 @@ def _make(kind: type[D], answer: Mapping[str, Any]) -> D:
     return kind(**known | {name: tuple(known[name]) for name in _TUPLES & {*known}})
 
 
-_TUPLES = frozenset(("replicas", "missed", "waiting_for"))
-
-
 def _parse(answer: requests.Response) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(_successful(answer).content)
-    except ValueError as error:
+        found: dict[str, Any] = _from_json(_content(answer).decode())
+    except (ValueError, ArithmeticError) as error:
         raise _failure(answer) from error
     return found
 
 
-def _successful(answer: requests.Response) -> requests.Response:
+def _content(answer: requests.Response) -> bytes:
     if answer.status_code != 200:
         raise _failure(answer)
-    return answer
+    return answer.content
+
+
+def _number(text: str) -> int | float | Decimal:
+    """A number to its last digit: a Decimal where an int or float would lose some."""
+    if text.lstrip("-").isdecimal() and len(text) <= 4_300:  # what an int may have
+        return int(text)
+    short, exact = float(text), Decimal(text)
+    return short if Decimal(repr(short)) == exact else exact
+
+
+_from_json = json.JSONDecoder(parse_int=_number, parse_float=_number).decode
 
 
 def _failure(answer: requests.Response) -> StoreError:
@@ -425,24 +435,16 @@ def _failure(answer: requests.Response) -> StoreError:
         document = {}
         code, definite = "unknown", False
         detail = f"an answer that is not the store's: {answer.text[:200]!r}"
-    kind = _KINDS.get(code, StoreError)
-    return kind(
-        detail, code=code, definite=definite, status=answer.status_code, fields=document
-    )
+    kind, status = _KINDS.get(code, StoreError), answer.status_code
+    return kind(detail, code=code, definite=definite, status=status, fields=document)
 
 
 def _no_connection(error: requests.RequestException) -> NoConnection:
     """Definite where no connection was made, so that nothing can have been sent."""
-    unsent = isinstance(error, requests.ConnectTimeout) or any(
-        isinstance(cause, ConnectionRefusedError | socket.gaierror)
-        for cause in _causes(error)
-    )
-    return NoConnection(
-        f"no answer from the server: {error}", code="no_connection", definite=unsent
-    )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    unsent = isinstance(error, requests.ConnectTimeout)
+    cause: BaseException | None = error
+    while cause is not None:
+        unsent = unsent or isinstance(cause, ConnectionRefusedError | socket.gaierror)
+        cause = cause.__cause__ or cause.__context__
+    text = f"no answer from the server: {error}"
+    return NoConnection(text, code="no_connection", definite=unsent)

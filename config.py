@@ -6,6 +6,7 @@ environment read. flags.py makes one from the command line.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,9 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MEMBER_URL = re.compile(
     r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})/?"
 )
+_HOST_NAME = re.compile(r"\.?(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?")
+# What a header can carry (RFC 9110, 5.5): a token of other characters nobody could give.
+_TOKEN = "^[!-~]([ -~]*[!-~])?$"
 WILDCARDS = frozenset(("0.0.0.0", "::", ""))  # every address of the machine
 SECRET = frozenset(("api_token", "read_token", "etcd_password"))
 # What is of one engine only, and a mistake with another.
@@ -36,6 +40,7 @@ OF_ENGINE = {
         "etcd_password etcd_seconds"
     ).split(),
 }
+CONNECTIONS_MIN = 16
 BODY_OVERHEAD_BYTES = 8 << 10  # of a body over its value: key, field names, blanks
 
 
@@ -43,6 +48,15 @@ def is_member_url(url: str) -> bool:
     """True for the URL of a member of etcd: scheme, host and port, and no more."""
     found = _MEMBER_URL.fullmatch(url)
     return found is not None and 1 <= int(found[1]) <= 65_535
+
+
+def is_address(text: str) -> bool:
+    """True for an IP address, written out: 127.1 and 0x7f.0.0.1 are names."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class CannotOpen(Exception):
@@ -126,7 +140,10 @@ class Settings(BaseModel):
         256, ge=1, le=100_000, description="requests waiting or worked on"
     )
     max_connections: int = Field(
-        4_096, ge=16, le=1_000_000, description="connections open at the same time"
+        4_096,
+        ge=CONNECTIONS_MIN,
+        le=1_000_000,
+        description="connections open at the same time",
     )
     body_seconds: float = Field(
         10.0,
@@ -145,13 +162,15 @@ class Settings(BaseModel):
         16, ge=2, le=256, description="requests worked on at the same time"
     )
     api_token: str | None = Field(
-        None, min_length=8, description="token for everything"
+        None, min_length=8, pattern=_TOKEN, description="token for everything"
     )
     read_token: str | None = Field(
-        None, min_length=8, description="token that only reads"
+        None, min_length=8, pattern=_TOKEN, description="token that only reads"
     )
     allowed_host: tuple[str, ...] = Field(
-        (), description="Host names to answer to besides loopback"
+        (),
+        description="Host names to answer to besides localhost and IP addresses, "
+        ".example.com: it and all below it",
     )
     engine: Literal["embedded", "etcd"] = Field(
         "embedded", description="where the data live: in this process, or in etcd"
@@ -200,9 +219,10 @@ class Settings(BaseModel):
     @classmethod
     def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", name) is None:
+            if _HOST_NAME.fullmatch(name) is None and not is_address(name):
                 raise ValueError(
-                    f"{name!r} is not a bare name: leave out scheme and port"
+                    f"{name!r} is not a bare name as kv.example.com, or .example.com for "
+                    "all below it too: leave out scheme and port"
                 )
         return names
 

@@ -23,6 +23,7 @@ from models import (
     NodeInfo,
     NotOffered,
     ReadOutcome,
+    Unavailable,
     Version,
     WriteOutcome,
 )
@@ -153,8 +154,11 @@ class Engine(ABC):
     # --- The whole -------------------------------------------------------------------
 
     @abstractmethod
-    def why_not_ready(self) -> str | None:
-        """Why some key cannot be read or written now; None: every one can."""
+    def why_not_ready(self) -> Unavailable | None:
+        """The error for some key that cannot be read or written now; None: each can.
+
+        DataLost where that is so until somebody decides, however long one waits.
+        """
 
     def is_ready(self) -> bool:
         """True if every key can be read and written now."""

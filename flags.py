@@ -19,10 +19,14 @@ from pydantic import ValidationError
 
 from access import READ, cannot
 from config import OF_ENGINE, SECRET, CannotOpen, Settings
+from links import is_of_link
+from texts import NotUtf8, utf8_text
 
 FILE_NAME = "kv.toml"
 PREFIX = "KV_"
 OF_CLIENTS = frozenset(("KV_URL", "KV_TOKEN"))  # not settings: for console/
+NEAR = 0.75  # of difflib: one letter of four may differ, as in a slip of the finger
+CUT_SHORT = 3  # letters of a name that was given without its end
 # The settings as --help shows them; every setting is in one group.
 GROUPS = {
     "where it listens": "host port threads",
@@ -73,6 +77,19 @@ def load_settings(
         raise BadSetting(_explain(error, origin)) from None  # it may hold a token
 
 
+def passed_over(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Variables that begin like settings, and tell of a Service or link named so.
+
+    Nobody who starts the store has set them, so they are no mistake of theirs.
+    """
+    environ = os.environ if environ is None else environ
+    return sorted(
+        name
+        for name in environ
+        if name.startswith(PREFIX) and is_of_link(name, environ)
+    )
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises BadSetting where argparse would print its usage and leave."""
 
@@ -80,7 +97,7 @@ class _Parser(argparse.ArgumentParser):
         """Say which flag is meant, where one is near."""
         unknown = re.match("unrecognized arguments: (--[^ =]+)", message)
         if unknown is not None:
-            message = f"unknown flag {unknown[1]}{_suggest(unknown[1], _flags())}"
+            message = f"unknown flag {unknown[1]}{_suggest(unknown[1], _flags(), '--')}"
         raise BadSetting(f"{message}; --help lists the flags")
 
 
@@ -112,12 +129,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(utf8_text(path.read_bytes()))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise BadSetting(cannot(READ, path, error)) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (NotUtf8, tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadSetting(f"cannot read {path}: {error}") from error
     for name, value in values.items():
         if name not in Settings.model_fields:
@@ -130,13 +147,14 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     known = {PREFIX + name.upper(): name for name in Settings.model_fields}
+    others = {*OF_CLIENTS, *passed_over(environ)}
     found: dict[str, Any] = {}
     for variable, text in environ.items():
-        if not variable.startswith(PREFIX) or variable in OF_CLIENTS:
+        if not variable.startswith(PREFIX) or variable in others:
             continue
         name = known.get(variable)
         if name is None:
-            near = _suggest(variable, [*known, *sorted(OF_CLIENTS)])
+            near = _suggest(variable, [*known, *sorted(OF_CLIENTS)], PREFIX)
             raise BadSetting(f"unknown variable {variable}{near}")
         found[name] = text.split(",") if _is_list(name) else text
     return found
@@ -169,9 +187,11 @@ def _accepted(name: str) -> str:
         return " or ".join(schema.get("enum") or [schema["const"]])
     if "minLength" in schema:
         least = schema["minLength"]
+        if "pattern" in schema:
+            return f"at least {least} characters of ASCII, no blank at either end"
         return f"at least {least} characters" if least > 1 else "a text, not empty"
     if schema.get("type") == "array":
-        return "host names without scheme and port"
+        return "host names without scheme and port, .example.com for all below it"
     if schema.get("type") not in ("integer", "number"):
         return f"a {schema.get('format', 'text')}"
     kind = "a whole number" if schema["type"] == "integer" else "a number"
@@ -212,9 +232,14 @@ def _is_list(name: str) -> bool:
     return get_origin(Settings.model_fields[name].annotation) is tuple
 
 
-def _suggest(given: str, known: Iterable[str]) -> str:
-    """A known name that was probably meant, as the end of a sentence."""
-    names = list(known)
+def _suggest(given: str, known: Iterable[str], prefix: str = "") -> str:
+    """A known name that was probably meant, as the end of a sentence; else nothing.
+
+    What all names begin with makes none of them nearer.
+    """
+    names = {name.removeprefix(prefix): name for name in known}
+    given = given.removeprefix(prefix)
     near = [name for name in names if name.startswith(given)]
-    near += difflib.get_close_matches(given, names, 1, 0.5)
-    return f": did you mean {near[0]}?" if near else ""
+    if len(near) != 1 or len(given) < CUT_SHORT:
+        near = difflib.get_close_matches(given, names, 1, NEAR)
+    return f": did you mean {names[near[0]]}?" if near else ""

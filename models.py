@@ -1,7 +1,6 @@
 """The vocabulary of the store: versions, records, messages, needs, outcomes, errors.
 
-Everything else speaks in these words and this module imports nothing of ours. No
-behaviour lives here beyond what a value knows about itself.
+Nothing of ours is imported here, nor has a value behaviour beyond what it knows of itself.
 
 A client's request becomes an *operation*: a generator that yields what it needs (an
 `Ask` of some nodes, a `Barrier`, ...) and is sent what came back, so that the same text
@@ -20,14 +19,13 @@ nothing was done and nothing will be, False when it may have happened all the sa
     |-- NotOffered         this engine does not do that; the text says who or what would
     |-- TooFewNodes        fewer nodes would stay than are needed
     |-- Unavailable        too few replicas are up; nothing was done: try again later
+    |   `-- DataLost       the data are lost; nothing was done: waiting does not help
     |-- StorageFull        the limit of stored bytes is reached: delete, or raise it
     |-- Timeout            a read got no answer: try again
     `-- Uncertain          a write may or may not have happened (never definite)
 
-A node raises `Refused` when it did nothing and never will (its disk is full, the message
-is of an old epoch); anything else that it raises leaves the outcome unknown, and anything
-but `Unconfirmed` means that its storage failed.
-That distinction is Maelstrom's (doc/protocol.md, "definite" and "indefinite" errors).
+A node raises `Refused` or `Unconfirmed`, after Maelstrom's definite and indefinite errors
+(doc/protocol.md); anything else means that its storage failed, with the outcome unknown.
 """
 
 from __future__ import annotations
@@ -57,10 +55,7 @@ def key_token(key: str) -> int:
 
 
 def record_digest(key: bytes, version: int) -> int:
-    """64 bits that stand for one (key in UTF-8, version) in an order-free digest.
-
-    A version belongs to one value, so the value need not be hashed.
-    """
+    """64 bits for a (key in UTF-8, version), and so for its one value, in a digest."""
     return xxh3_64_intdigest(key, ((version >> 64) * _ODD_64 ^ version) & _LOW_64)
 
 
@@ -112,7 +107,6 @@ class Put(msgspec.Struct, frozen=True, gc=False):
     """Keep each record if it is newer than what is held. Durable once answered.
 
     The answer is None, or the highest version held that kept one of them out.
-
     `epoch` is the cluster's when the sender chose its targets: a node refuses one
     below its fence, so that a late message cannot revive what was purged since.
     """
@@ -232,10 +226,7 @@ class Answers(msgspec.Struct, gc=False):
 
 
 class Barrier(msgspec.Struct, frozen=True, gc=False):
-    """Resume once every key operation that is running now has ended.
-
-    An operation that runs under a key's lock must not ask for it.
-    """
+    """Resume once every key operation of now has ended; never asked for under a key's lock."""
 
 
 class Exclusive(msgspec.Struct, frozen=True, gc=False):
@@ -278,8 +269,7 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
     ttl_ms: int | None = None
     condition: Condition | None = None
     level: str = ""  # the consistency level, one of the protocol's
-    # As a backup has it: to be written under this version, with this end, if it is newer
-    # than what is held. Both are made when it is written, otherwise.
+    # As a backup has them, which writes over older ones only; else made when it is written.
     version: Version | None = None
     expires_at_ms: int = 0
 
@@ -341,6 +331,9 @@ class NodeInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     stale_keys: int | None  # records that it should hold and lacks, or holds older
     waiting_for: tuple[NodeId, ...]  # down nodes that alone hold what it lacks
     zone: str | None
+    lost_shards: int = (
+        0  # of its own: their data are lost, and no waiting brings them back
+    )
     problem: str | msgspec.UnsetType = msgspec.UNSET  # what is wrong with it
     recovery: Recovery | msgspec.UnsetType = msgspec.UNSET
     raft: RaftInfo | msgspec.UnsetType = msgspec.UNSET
@@ -354,6 +347,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str
     detail: str
     node_id: NodeId | None = None
+    mode: str | None = None  # in which a node was failed
 
 
 # --- Errors --------------------------------------------------------------------------
@@ -428,6 +422,12 @@ class Unavailable(StoreError):
     """Nothing was done and nothing will be: trying again is safe."""
 
     code = "unavailable"
+
+
+class DataLost(Unavailable):
+    """Every copy that was complete is lost, none is merely down: waiting never helps."""
+
+    code = "data_lost"
 
 
 class StorageFull(StoreError):

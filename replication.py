@@ -36,26 +36,25 @@ from cluster.listing import (
 from cluster.membership import PROCESS_SHIFT, Membership
 from cluster.network import Driver, LiveDriver
 from cluster.node import ReplicaNode
-from cluster.placement import assignment_of
 from cluster.reconfiguration import FAIL_MODES, STOP, Reconfiguration
 from cluster.refusal import (
     SettingsMismatch,
     StorageUnreadable,
     check_data_dir,
     check_layout,
-    check_readable,
-    layout_of,
 )
 from cluster.reports import (
+    Differences,
     Measures,
     ShardMap,
     count_shards,
-    is_writable,
+    lost_shards,
     shard_map,
     stale_keys,
     waiting_for,
+    why_not_ready,
 )
-from cluster.shard import UP, ShardState, saved_state
+from cluster.restoring import restore_cluster
 from cluster.upkeep import Upkeep
 from config import Settings
 from db import StorageEnded, open_storage
@@ -71,11 +70,11 @@ from models import (
     ReadOutcome,
     Record,
     Recovery,
+    Unavailable,
     Version,
     WriteOutcome,
 )
 from protocols import PROTOCOLS
-from storage.content import differing_keys
 
 SCRUB_SECONDS = 1.0  # between two looks at a few rows of each file
 __all__ = [
@@ -124,6 +123,7 @@ class ReplicationManager(Engine):
         self._origin = f"{cluster.epoch >> PROCESS_SHIFT:x}-{nodes[0].identity}"
         self._nodes = nodes
         self._events = events
+        self._differences = Differences()
         self._driver = make_driver(nodes, self.change.storage_failed)
         self._upkeep = Upkeep(self.maintain, settings.maintenance_seconds)
         self._scrub = Upkeep(self.scrub, SCRUB_SECONDS)
@@ -242,11 +242,8 @@ class ReplicationManager(Engine):
         self.cluster.check_node(node_id)
         storage = self._nodes[node_id].storage
         content = storage.content
-
-        def compare(shard: ShardState, member: NodeId) -> set[str]:
-            other = self._nodes[member].storage.content
-            return differing_keys(content, other, shard.partitions)
-
+        copies = {n: node.storage.content for n, node in self._nodes.items()}
+        compare = partial(self._differences.count, copies, node_id)
         problem = storage.problem or storage.trouble
         return NodeInfo(
             node_id=node_id,
@@ -255,6 +252,7 @@ class ReplicationManager(Engine):
             bytes=content.size_bytes,
             stale_keys=stale_keys(self.cluster, node_id, compare),
             waiting_for=waiting_for(self.cluster, node_id),
+            lost_shards=lost_shards(self.cluster, node_id),
             zone=None,
             problem=problem if problem is not None else msgspec.UNSET,
         )
@@ -269,13 +267,9 @@ class ReplicationManager(Engine):
         commits = {n: node.storage.commits for n, node in self._nodes.items()}
         return Measures(count_shards(self.cluster), events, self.change.copied, commits)
 
-    def why_not_ready(self) -> str | None:
-        """Which nodes are not up, where some shard lacks them."""
-        cluster = self.cluster
-        if all(is_writable(cluster, shard) for shard in cluster.shards.values()):
-            return None
-        down = [str(n) for n, status in cluster.status.items() if status != UP]
-        return f"some keys cannot be served (not up: nodes {', '.join(down)})"
+    def why_not_ready(self) -> Unavailable | None:
+        """Which shard is lost, or which nodes are not up, where some shard lacks them."""
+        return why_not_ready(self.cluster)
 
     def shards(self) -> ShardMap:
         """Who holds which part of the key space, and who of them is in sync."""
@@ -382,32 +376,3 @@ def open_manager(
         manager.start()
         opened.pop_all()
         return manager
-
-
-def restore_cluster(
-    settings: Settings, nodes: Mapping[NodeId, ReplicaNode], clock: HybridClock
-) -> Membership:
-    """The cluster as the newest state record at the nodes has it, or a new one."""
-    layout = layout_of(settings)
-    assignment = assignment_of(
-        settings.placement, tuple(nodes), settings.replication_factor
-    )
-    identities = {node_id: node.identity for node_id, node in nodes.items()}
-    cluster = Membership(
-        assignment, layout, identities, clock, min_in_sync=settings.min_in_sync
-    )
-    for node in nodes.values():
-        clock.observe(node.storage.content.version_max)
-    absent = [n for n, node in nodes.items() if node.problem is not None]
-    states = filter(None, (node.storage.load_state() for node in nodes.values()))
-    found = [saved_state(record) for _, record in states]
-    newest = max(found, key=lambda state: state.epoch, default=None)
-    if newest is not None:
-        check_readable(nodes, {n for n, s in newest.status.items() if s == UP})
-        cluster.restore(newest, absent)
-    elif absent:
-        check_readable(nodes, set(absent))  # nothing else knows anything
-    elif any(node.damage is not None for node in nodes.values()):
-        # What was known of the copies is gone too: none can be taken for the truth.
-        cluster.identity = dict.fromkeys(nodes, "")
-    return cluster

@@ -1,41 +1,45 @@
 """`python run.py [serve] [flags]`: the settings, the store and the server, wired.
 
-Exit status: 0 stopped in good order, 1 the store did not close in time, 2 set up
-wrongly, with one line that says what to do.
+Exit status: 0 stopped in good order, 1 that took too long, 2 set up wrongly, with one
+line that says what to do.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import sys
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
 import apsw
 
 from access import KEEP, cannot
-from app import StoreApp, create_app
+from app import create_app
 from config import WILDCARDS, CannotOpen, Settings
+from descriptors import within_files
 from engine import Scheme
-from flags import load_settings
+from flags import load_settings, passed_over
 from models import NodeInfo
+from processes.signals import Stop
 from web.logs import configure
-from web.server import Server, listen
+from web.server import Server, leave, listen
 
 GRACE_SECONDS = 3.0  # for requests that run when a stop is asked
-CLOSE_SECONDS = 4.0  # for the store after that, and for what it started
 log = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Serve until SIGTERM or Ctrl-C, then finish what runs and close the store."""
+def main(argv: Sequence[str], stop: Stop) -> int:
+    """Serve until a stop is asked for, then finish what runs and close the store.
+
+    One that comes while the store is opened lets it open, closes it, and serves nothing.
+    """
     try:
         settings = load_settings(argv)
         listener = listen(settings.host, settings.port)
         configure(settings)
+        _tell_passed_over()
         try:
+            settings = within_files(settings)
             app = create_app(settings)
         except BaseException:
             listener.close()
@@ -48,8 +52,13 @@ def main(argv: Sequence[str]) -> int:
     port = listener.getsockname()[1]
     server = Server(app, listener, settings)
     text = greeting(settings, app.store.scheme, port, app.store.nodes())
-    finished = server.run(lambda: _say(text), GRACE_SECONDS)
-    return _close(app, finished)
+    finished = server.run(stop, lambda: _say(text), GRACE_SECONDS)
+    app.close()
+    if not finished:
+        log.warning(
+            "requests were still running at the end; their clients got no answer"
+        )
+    return leave()
 
 
 def greeting(
@@ -99,20 +108,14 @@ def _not_up(nodes: Sequence[NodeInfo]) -> str:
     return "".join(lines)
 
 
-def _close(app: StoreApp, finished: bool) -> int:
-    """Close the store, within a time that a supervisor will wait."""
-    late = threading.Timer(CLOSE_SECONDS, os._exit, (1,))
-    late.daemon = True
-    late.start()
-    app.close()
-    if not finished:
-        log.warning(
-            "requests were still running at the end; their clients got no answer"
+def _tell_passed_over() -> None:
+    names = passed_over()
+    if names:
+        log.info(
+            "passed over, as they tell of a Service or a linked container and are no "
+            "settings: %s",
+            ", ".join(names),
         )
-        logging.shutdown()
-        os._exit(0)  # their threads would hold the process
-    late.cancel()
-    return 0
 
 
 def _say(text: str) -> None:

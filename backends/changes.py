@@ -17,7 +17,7 @@ from functools import partial
 from msgspec import UNSET
 
 from backends.asking import PROMOTE, Asking
-from backends.endpoints import Endpoints, NobodyCan
+from backends.endpoints import Endpoints, NobodyCan, NobodyLeads
 from backends.gateway import EtcdError, NoAnswer, NotSent
 from backends.local import LocalMember, LocalMembers
 from backends.members import Members, majority, unheard
@@ -30,6 +30,7 @@ from backends.messages import (
 )
 from backends.room import Room
 from backends.roster import Numbers, Roster, joined, joining, name_of, replaced
+from backends.turns import Asked, Turns
 from backends.watch import Seen, View
 from config import is_member_url
 from models import (
@@ -87,7 +88,9 @@ class Changes:
         self._local = local
         self._room = Room(endpoints, self._watch, quota_bytes)
         self._lock = threading.Lock()
+        self._turns = Turns()
         self._told_dead: set[NodeId] = set()
+        self._told_lost = False
         self._ended = threading.Event()
         self._asking = Asking(endpoints, members, self._ended)
         self._upkeep = threading.Thread(
@@ -115,7 +118,11 @@ class Changes:
 
     @_half_done()
     def fail(self, node_id: NodeId, mode: str | None) -> NodeInfo:
-        """Take a member of here down: killed, paused, or killed and its data lost."""
+        """Take a member of here down: killed, paused, or killed and its data lost.
+
+        Unavailable if it was brought back before that was done: then it is left alone.
+        """
+        asked = self._turns.now()
         mode = STOP if mode is None else mode
         if mode not in LOCAL_MODES:
             raise InvalidRequest(
@@ -126,15 +133,19 @@ class Changes:
         if member.state == "running" or (mode == WIPE and member.state != "wiped"):
             self._watch.look(count=True)  # what it has now is the last that it tells
             act = {STOP: local.kill, WIPE: local.wipe, PAUSE: local.pause}[mode]
-            act(node_id)
-            self._record("node_failed", f"node {node_id} failed ({mode})", node_id)
+            with self._turns.failing(node_id, asked):
+                act(node_id)
+            detail = f"node {node_id} failed ({mode})"
+            self._record("node_failed", detail, node_id, mode=mode)
         return self._members.node(node_id)
 
     @_half_done()
     def recover(self, node_id: NodeId, *, accept_loss: bool) -> NodeInfo:
         """Bring a member of here back; `recovering` if it cannot catch up just now."""
         self._of_here(node_id, "recover")
+        asked = self._turns.now()
         with self._alone():
+            now = self._turns.now()
             local, member = self._of_here(node_id, "recover")
             began, before = time.monotonic(), self._watch.look()
             seen = before.of(node_id)
@@ -143,7 +154,13 @@ class Changes:
             held = seen.last.header.revision if seen is not None and seen.last else 0
             if member.state in ("wiped", "new"):
                 held = 0
-            self._bring_back(local, member, before, accept_loss=accept_loss)
+            if accept_loss and self._members.is_lost(before):
+                self._take_for_truth(local, node_id, asked)
+            else:
+                if member.state == "running":
+                    asked = now  # somebody else had it started: on from there
+                self._bring_back(local, member, before, asked)
+            self._record("recovery_began", f"node {node_id} is back", node_id)
             self._told_dead.discard(node_id)
             is_up = self._catch_up(node_id)
             seconds = time.monotonic() - began
@@ -154,32 +171,29 @@ class Changes:
             self._record("node_recovered", detail, node_id)
         return self._members.node(node_id, Recovery(copied, None, None, seconds))
 
+    def _take_for_truth(
+        self, local: LocalMembers, node_id: NodeId, asked: Asked
+    ) -> None:
+        with self._turns.returning_alone(node_id, asked):
+            local.take_for_truth(node_id)
+        self._members.begin_anew(node_id)  # without data it is another cluster
+        detail = f"node {node_id} as it is: what it lacks is given up"
+        self._record("loss_accepted", detail, node_id)
+
     def _bring_back(
-        self, local: LocalMembers, member: LocalMember, view: View, *, accept_loss: bool
+        self, local: LocalMembers, member: LocalMember, view: View, asked: Asked
     ) -> None:
         node_id = member.node_id
-        is_lost = self._members.is_lost(view)
-        if is_lost and accept_loss:
-            local.take_for_truth(node_id)
-            self._watch.begin_anew()  # without data it is another cluster
-            detail = f"node {node_id} as it is: what it lacks is given up"
-            self._record("loss_accepted", detail, node_id)
-        elif member.state in ("wiped", "new"):
-            if is_lost:
-                here = self._members.local_members().items()
-                whole = [n for n, each in here if each.state != "wiped"]
-                raise Unavailable(
-                    "a majority of the members lost their data, so nobody knows what was "
-                    "acknowledged; to go on with what one of them holds, recover that one "
-                    'with {"accept_loss": true} (whole: '
-                    f"{whole or 'none'})"
-                )
-            self._join(local, member)
-        elif member.state == "paused" and member.pid is not None:
-            local.resume(node_id)
-        else:
-            local.launch(node_id)
-        self._record("recovery_began", f"node {node_id} is back", node_id)
+        self._turns.check_not_failed(node_id, asked)
+        if member.state in ("wiped", "new"):
+            lost = self._members.lost(view)
+            if lost is not None:
+                raise lost
+            self._join(local, member, asked)
+            return
+        is_paused = member.state == "paused" and member.pid is not None
+        with self._turns.returning(node_id, asked):
+            (local.resume if is_paused else local.launch)(node_id)
 
     def _catch_up(self, node_id: NodeId) -> bool:
         """Wait until a member has all that was committed when it came back."""
@@ -258,12 +272,14 @@ class Changes:
     @_half_done()
     def remove(self, node_id: NodeId) -> NodeInfo:
         """Remove a member for good; its data too, if it ran here."""
+        asked = self._turns.now()
         with self._alone():
+            self._turns.check_not_back(node_id, asked, "remove")
             last = self._members.node(node_id)
             view = self._watch.view
             seen = view.of(node_id)
             if view.leader is None:
-                raise Unavailable(
+                raise NobodyLeads(
                     "nobody leads, so no member can be removed: recover members first; "
                     "nothing was done"
                 )
@@ -295,7 +311,7 @@ class Changes:
         self._roster.refresh()
         member = local.add(self._roster.numbers.next)
         try:
-            self._join(local, member)
+            self._join(local, member, self._turns.now())
         except (Unavailable, TooFewNodes, NobodyCan):  # nothing was added
             local.forget(member.node_id)
             raise
@@ -304,7 +320,7 @@ class Changes:
         self._catch_up(member.node_id)
         return self._members.node(member.node_id)
 
-    def _join(self, local: LocalMembers, member: LocalMember) -> None:
+    def _join(self, local: LocalMembers, member: LocalMember, asked: Asked) -> None:
         """Have the cluster take a member without data, in place of what it was before.
 
         Under its old id it would have promised what it has forgotten (Raft, section 5).
@@ -322,7 +338,11 @@ class Changes:
             for each in (*others, own)
             for url in each.peer_urls
         ]
-        local.launch(node_id, initial)
+        try:
+            with self._turns.returning(node_id, asked):
+                local.launch(node_id, initial)
+        except Unavailable as error:
+            raise Uncertain(f"it may join, and was not started: {error}") from error
         self._number_local()
 
     def _add(self, url: str, node_id: NodeId | None = None) -> int:
@@ -409,10 +429,18 @@ class Changes:
             wanted = name_of(each.member.number) in self._roster.numbers.joining
             if (wanted or is_here) and each.status is not None:
                 self._promote(each.member)
+        self._tell_loss(view)
         for node_id, words in self._members.died().items():
             if node_id not in self._told_dead:
                 self._told_dead.add(node_id)
                 self._record("member_died", f"node {node_id}: {words}", node_id)
+
+    def _tell_loss(self, view: View) -> None:
+        """Record once that the data are lost, however they were."""
+        lost = self._members.lost(view)
+        if lost is not None and not self._told_lost:
+            self._record("data_lost", lost.detail)
+        self._told_lost = lost is not None
 
 
 def _serves(seen: Seen) -> bool:

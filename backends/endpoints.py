@@ -35,6 +35,7 @@ from backends.messages import (
     decode,
     encode,
 )
+from models import Unavailable
 
 T = TypeVar("T")
 # An election takes one to two of etcd's timeouts (1 s unless set otherwise). For so long
@@ -49,6 +50,10 @@ SHARE_SECONDS_MIN = 0.5  # for a member that reads, before another one is asked
 
 class NobodyCan(Exception):
     """No member could do it, and none did anything: no leader, no quorum, no member."""
+
+
+class NobodyLeads(Unavailable):
+    """`NobodyCan` as a client is told of it; nothing was done."""
 
 
 class Login(Message, frozen=True):

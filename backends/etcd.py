@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Raw
 
 from access import READ, reason
 from backends.changes import Changes
-from backends.endpoints import Endpoints, Login
+from backends.endpoints import Endpoints, Login, NobodyLeads
 from backends.gateway import Security
 from backends.keys import LIVE, Keys, changing
 from backends.local import LocalMembers
@@ -34,10 +35,12 @@ from models import (
     NodeId,
     NodeInfo,
     ReadOutcome,
+    Unavailable,
     Version,
     WriteOutcome,
 )
 
+T = TypeVar("T")
 LEVELS = LINEARIZABLE, ONE = ("linearizable", "one")
 REQUEST_OVERHEAD_BYTES = 512 << 10  # of a transaction over its value, as etcd counts
 START_SECONDS_MAX = 10.0  # for members that are started here to elect a leader
@@ -126,7 +129,7 @@ class EtcdEngine(Engine):
         """The value of a key; level one is what some member has, which may be stale."""
         check_key(key)
         is_stale = self._check_level(consistency) == ONE
-        found, header = self._keys.read(key, stale=is_stale)
+        found, header = self._decided(lambda: self._keys.read(key, stale=is_stale))
         return ReadOutcome(
             key,
             Raw(found.value),
@@ -137,11 +140,11 @@ class EtcdEngine(Engine):
 
     def keys(self, prefix: str = "", after: str = "", limit: int = 100) -> KeyPage:
         """A page of the keys that have a value: all of it at one revision."""
-        return self._keys.page(prefix, after, limit)
+        return self._decided(lambda: self._keys.page(prefix, after, limit))
 
     def records(self, after: str = "", limit: int = 100) -> RecordPage:
         """A page of the keys with their values."""
-        return self._keys.records(after, limit)
+        return self._decided(lambda: self._keys.records(after, limit))
 
     def locate(self, key: str) -> Location:
         """Which version each member holds, asked of each."""
@@ -160,20 +163,22 @@ class EtcdEngine(Engine):
 
     def recover(self, node_id: NodeId, *, accept_loss: bool = False) -> NodeInfo:
         """Bring such a member back, and wait until it has caught up."""
-        return changing(lambda: self._nodes.recover(node_id, accept_loss=accept_loss))
+        return self._changed(
+            lambda: self._nodes.recover(node_id, accept_loss=accept_loss)
+        )
 
     def add_node(self, url: str | None = None) -> NodeInfo:
         """Add a member: a learner first, a voter once it has caught up."""
-        return changing(lambda: self._nodes.add(url))
+        return self._changed(lambda: self._nodes.add(url))
 
     def remove_node(self, node_id: NodeId) -> NodeInfo:
         """Remove a member, if the others remain a majority."""
-        return changing(lambda: self._nodes.remove(node_id))
+        return self._changed(lambda: self._nodes.remove(node_id))
 
     # --- The whole -------------------------------------------------------------------
 
-    def why_not_ready(self) -> str | None:
-        """Why keys cannot be served; a majority and a leader make it ready."""
+    def why_not_ready(self) -> Unavailable | None:
+        """The error for keys now; a majority and a leader make it ready."""
         return self._members.why_not_ready(
             Range(self._keys.live, limit=1, keys_only=True)
         )
@@ -203,13 +208,27 @@ class EtcdEngine(Engine):
         self._endpoints.close()
 
     def _change(self, intent: Intent) -> WriteOutcome:
-        header = self._keys.change(intent)
+        header = self._decided(lambda: self._keys.change(intent))
         return WriteOutcome(
             intent.key,
             Version(header.revision).text,
             self._members.ids_of(header.member_id),
             self._members.down,
         )
+
+    def _changed(self, act: Callable[[], NodeInfo]) -> NodeInfo:
+        """A member that was changed; what is wrong in the words of the API."""
+        return self._decided(lambda: changing(act))
+
+    def _decided(self, act: Callable[[], T]) -> T:
+        """What a majority decides; DataLost where there can be none any more."""
+        try:
+            return act()
+        except NobodyLeads as error:
+            lost = self._members.lost()
+            if lost is None:
+                raise
+            raise lost from error
 
     def _check_level(self, level: str | None) -> str:
         level = level or self.settings.consistency

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from msgspec import Raw
 
-from backends.endpoints import Endpoints, NobodyCan
+from backends.endpoints import Endpoints, NobodyCan, NobodyLeads
 from backends.gateway import EtcdError, Meaning, NoAnswer
 from backends.leases import Leases, ends_at_ms
 from backends.messages import (
@@ -362,8 +362,8 @@ def changing(ask: Callable[[], T], *, passing: bool = False) -> T:
         raise refused(error) from error
 
 
-def _nobody(error: NobodyCan) -> Unavailable:
-    return Unavailable(
+def _nobody(error: NobodyCan) -> NobodyLeads:
+    return NobodyLeads(
         f"etcd has no leader within reach; nothing was done, try again ({error})"
     )
 

@@ -18,11 +18,13 @@ from cluster.listing import Location, ReplicaInfo
 from cluster.placement import PARTITION_COUNT, partition_of
 from cluster.reports import Measures, ShardCounts, ShardInfo, ShardMap
 from models import (
+    DataLost,
     NodeId,
     NodeInfo,
     NodeNotFound,
     RaftInfo,
     Recovery,
+    Unavailable,
     Version,
     key_token,
 )
@@ -47,6 +49,12 @@ class Members:
         self.watch = watch
         self.local = local
         self._endpoints = endpoints
+        self._founders: tuple[NodeId, ...] = ()  # of a cluster that began anew here
+
+    def begin_anew(self, node_id: NodeId) -> None:
+        """A member of here is the whole cluster from now on, until it tells of others."""
+        self._founders = (node_id,)
+        self.watch.begin_anew()
 
     def close(self) -> None:
         """Ask nobody any more."""
@@ -82,7 +90,7 @@ class Members:
         told = {node.node_id for node in found}
         for node_id, member in self.local_members().items():
             if node_id not in told:
-                found.append(_unheard_here(member))
+                found.append(_unheard_here(member, is_lost=self.is_lost(view)))
         return tuple(sorted(found, key=lambda node: node.node_id))
 
     def node(self, node_id: NodeId, recovery: Recovery | None = None) -> NodeInfo:
@@ -112,11 +120,12 @@ class Members:
 
     def _info(self, view: View, seen: Seen) -> NodeInfo:
         local = self.local_members().get(seen.node_id)
-        status, waiting_for = _status(view, seen, local)
+        status = _status(seen, local)
+        is_stuck = status != "up" and self.is_lost(view)
         last = seen.last
         behind = None if last is None else max(0, view.revision - last.header.revision)
         keys = seen.keys
-        if local is not None and local.state == "wiped":
+        if local is not None and not _has_data(local):
             keys, behind = 0, view.revision
         return NodeInfo(
             node_id=seen.node_id,
@@ -124,11 +133,20 @@ class Members:
             keys=keys,
             bytes=None if last is None else last.size_in_use,
             stale_keys=behind,
-            waiting_for=waiting_for,
+            waiting_for=self._waiting_for(view, seen) if status == "recovering" else (),
             zone=None,
+            lost_shards=int(is_stuck),
             problem=self._problem(view, seen, local) or UNSET,
             raft=UNSET if last is None else _raft(seen),
         )
+
+    def _waiting_for(self, view: View, seen: Seen) -> tuple[NodeId, ...]:
+        """Those that are down and, with their data, could give it a leader."""
+        if seen.is_led or seen.member.is_learner or self.is_lost(view):
+            return ()
+        local = self.local_members()
+        silent = (each.node_id for each in view.voters if each.status is None)
+        return tuple(n for n in silent if n not in local or _has_data(local[n]))
 
     def _problem(self, view: View, seen: Seen, local: LocalMember | None) -> str:
         """What is wrong with a member and what to do; empty: nothing, or as asked."""
@@ -153,16 +171,18 @@ class Members:
 
     # --- The whole -------------------------------------------------------------------
 
-    def why_not_ready(self, any_key: Range) -> str | None:
-        """Why keys cannot be read and written now; None: they can."""
+    def why_not_ready(self, any_key: Range) -> Unavailable | None:
+        """The error for keys that cannot be read and written now; None: they can."""
         view = self.watch.look(within=FRESH_SECONDS)
         trouble = self._endpoints.why_no_leader(any_key, READY_SECONDS_MAX)
         if trouble is None:
             return None
+        if (lost := self.lost(view)) is not None:
+            return lost
         if not view.voters:
-            return trouble
+            return Unavailable(trouble)
         answering = sum(each.status is not None for each in view.voters)
-        return (
+        return Unavailable(
             f"no leader: {answering} of {len(view.voters)} members answer, and a majority "
             f"has to ({trouble})"
         )
@@ -187,11 +207,23 @@ class Members:
 
     def is_lost(self, view: View) -> bool:
         """True if a majority lost its data, so that no other can be had."""
-        states = {n: each.state for n, each in self.local_members().items()}
+        local = self.local_members()
         # While none of them answers, those of here are all that one knows of.
-        voters = [each.node_id for each in view.voters] or list(states)
-        whole = sum(states.get(each) != "wiped" for each in voters)
+        told = tuple(each.node_id for each in view.voters)
+        voters = told or self._founders or tuple(local)
+        whole = sum(n not in local or _has_data(local[n]) for n in voters)
         return view.leader is None and whole < majority(len(voters))
+
+    def lost(self, view: View | None = None) -> DataLost | None:
+        """The error for what a majority would have to decide, if its data are lost."""
+        if not self.is_lost(view or self.watch.look(within=FRESH_SECONDS)):
+            return None
+        whole = [n for n, each in self.local_members().items() if _has_data(each)]
+        return DataLost(
+            "a majority of the members lost their data, so nobody knows what was "
+            "acknowledged, and waiting does not help; to go on with what one of them holds, "
+            f'recover that one with {{"accept_loss": true}} (whole: {whole or "none"})'
+        )
 
     @property
     def revision(self) -> str:
@@ -215,7 +247,7 @@ class Members:
             found = live or dead
             return ReplicaInfo(
                 node_id=each.node_id,
-                status=_status(view, each, local.get(each.node_id))[0],
+                status=_status(each, local.get(each.node_id)),
                 in_sync=_in_sync(view, each),
                 version=Version(found.mod_revision).text if found else None,
                 deleted=live is None and dead is not None,
@@ -238,24 +270,22 @@ class Members:
             in_sync={size: sizes[size] for size in range(len(shard.replicas) + 1)},
             unreadable=int(not shard.readable),
             unwritable=int(not shard.writable),
-            lost=0,
+            lost=int(shard.lost),
             unsettled_keys=0,
         )
         return Measures(counts, dict(self.events.counts), {}, {})
 
 
-def _status(
-    view: View, seen: Seen, local: LocalMember | None
-) -> tuple[str, tuple[NodeId, ...]]:
-    """The state of a node, and on whom it waits."""
+def _status(seen: Seen, local: LocalMember | None) -> str:
+    """The state of a node."""
     if seen.status is None or (local is not None and local.state != "running"):
-        return "down", ()
-    if seen.member.is_learner:
-        return "recovering", ()
-    if not seen.is_led:
-        silent = (each.node_id for each in view.voters if each.status is None)
-        return "recovering", tuple(silent)
-    return "up", ()
+        return "down"
+    return "up" if seen.is_led and not seen.member.is_learner else "recovering"
+
+
+def _has_data(member: LocalMember) -> bool:
+    """True unless what a member of here held is gone."""
+    return member.state != "wiped"
 
 
 def _alarms(seen: Seen) -> list[str]:
@@ -317,11 +347,11 @@ def _raft(seen: Seen) -> RaftInfo:
     )
 
 
-def _unheard_here(member: LocalMember) -> NodeInfo:
+def _unheard_here(member: LocalMember, *, is_lost: bool) -> NodeInfo:
     """A member of here of which no other one has told yet."""
-    is_wiped = member.state == "wiped"
     status = "recovering" if member.pid else "down"
-    return unheard(member.node_id, status, is_wiped=is_wiped)
+    found = unheard(member.node_id, status, is_wiped=not _has_data(member))
+    return replace(found, lost_shards=int(is_lost))
 
 
 def unheard(node_id: NodeId, status: str, *, is_wiped: bool = False) -> NodeInfo:

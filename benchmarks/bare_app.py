@@ -17,7 +17,8 @@ from flask import Flask, Response, request
 from benchmarks.dialects import VALUE
 from config import Settings
 from processes.server import HOST
-from web.server import Server, listen
+from processes.signals import Stop
+from web.server import Server, leave, listen
 
 VERSION = "0123456789abcdef0000"
 GRACE_SECONDS = 3.0  # for requests that run when a stop is asked
@@ -62,8 +63,9 @@ def main(arguments: list[str]) -> int:
     listener = listen(HOST, chosen.port)
     address = f"http://{HOST}:{listener.getsockname()[1]}"
     server = Server(create_app(), listener, Settings())
-    server.run(lambda: print(address, flush=True), GRACE_SECONDS)
-    return 0
+    with Stop() as stop:
+        server.run(stop, lambda: print(address, flush=True), GRACE_SECONDS)
+    return leave()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """`python run.py bench`: measure, print beside the bars, keep as JSON.
 
-Exit status: 0 every bar holds, 1 one is missed or an answer was wrong, 2 it could not be
-measured or was called wrongly.
+The exit statuses are told by its help.
 """
 
 from __future__ import annotations
@@ -19,10 +18,20 @@ from access import KEEP, cannot, require
 from benchmarks.catalogue import CATALOGUE, Measurement
 from benchmarks.figures import Figure
 from benchmarks.options import Options
-from benchmarks.report import save, table_of, verdict_of
-from processes.server import ProcessFailed, stoppable
+from benchmarks.report import (
+    save,
+    table_of,
+    table_of_tries,
+    verdict_of,
+    without_bars,
+)
+from processes.server import ProcessFailed
+from processes.signals import stoppable
 
 RESULTS = Path("results")
+EXITS = """\
+exit status: 0 every bar holds (with --quick: each part runs), 1 a bar is missed or an
+answer was wrong, 2 it could not be measured, or was called wrongly"""
 QUICK = {"seconds": 0.2, "rounds": 1, "scale": 0.01}
 
 
@@ -65,13 +74,16 @@ def _run(
     with Status("", console=console) as status:
         for measurement in selected:
             telling = Options(**{**vars(options), "tell": status.update})
-            results[measurement.name] = measurement.run(telling)
+            figures = measurement.run(telling)
             title = f"{measurement.name}: {measurement.title}"
-            console.print(
-                table_of(title, results[measurement.name], judged=not chosen.quick)
-            )
+            if chosen.quick:
+                figures = without_bars(figures)
+                console.print(table_of_tries(title, figures))
+            else:
+                console.print(table_of(title, figures))
+            results[measurement.name] = figures
     path = save(options.folder, results, {**vars(chosen), "out": str(options.folder)})
-    code, words = verdict_of(results, judged=not chosen.quick)
+    code, words = verdict_of(results, is_try=chosen.quick)
     console.print(f"\n{words}\nKept in {path}", markup=False, soft_wrap=True)
     return code
 
@@ -82,13 +94,17 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="run.py bench",
         description="Measure this store beside its bars and its peers.",
-        epilog=f"what can be measured:\n{listed}",
+        epilog=f"what can be measured:\n{listed}\n\n{EXITS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = [each.name for each in CATALOGUE]
     made.add_argument("--only", nargs="+", choices=names, metavar="NAME", default=[])
     made.add_argument("--full", action="store_true", help="also what takes minutes")
-    made.add_argument("--quick", action="store_true", help="only try whether it runs")
+    made.add_argument(
+        "--quick",
+        action="store_true",
+        help="only try whether each part runs: no number, no bar, no verdict on them",
+    )
     made.add_argument(
         "--seconds",
         type=_seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rich.table import Table
 from benchmarks.figures import Figure, shown
 from provenance import commit, machine
 
+RUNS = "runs"  # all that a run tells that only tries
 STYLES = {
     "holds": "green",
     "missed": "yellow",
@@ -23,32 +24,56 @@ STYLES = {
     "reached": "green",
     "not reached": "dim",
     "not measured": "yellow",
+    RUNS: "green",
     "": "dim",
 }
-UNJUDGED = ("failed", "not measured")  # what is so however short the run was
 
 Results = Mapping[str, Sequence[Figure]]  # name of the measurement -> its figures
 
 
-def table_of(title: str, figures: Sequence[Figure], *, judged: bool) -> Table:
+def table_of(title: str, figures: Sequence[Figure]) -> Table:
     """One measurement, a line a figure."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE)
-    table.add_column("what")
+    table = _table(title)
     table.add_column("median", justify="right")
     table.add_column("bar")
     table.add_column("")
     table.add_column("rounds, detail", style="dim", overflow="fold")
     for figure in figures:
         bar = figure.bar.text(figure.unit) if figure.bar else ""
-        standing = standing_of(figure, judged=judged)
         table.add_row(
             figure.name,
             shown(figure.value, figure.unit),
             bar,
-            f"[{STYLES[standing]}]{standing}[/]",
+            _styled(figure.standing),
             figure.detail or spread(figure),
         )
     return table
+
+
+def table_of_tries(title: str, figures: Sequence[Figure]) -> Table:
+    """One measurement of a run that only tries: that it runs, and no number."""
+    table = _table(title)
+    table.add_column("")
+    table.add_column("why", style="dim", overflow="fold")
+    for figure in figures:
+        why = figure.detail if figure.standing else ""
+        table.add_row(figure.name, _styled(figure.standing or RUNS), why)
+    return table
+
+
+def without_bars(figures: Sequence[Figure]) -> list[Figure]:
+    """The figures of a run that is too short to be held against a bar."""
+    return [replace(figure, bar=None) for figure in figures]
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE)
+    table.add_column("what")
+    return table
+
+
+def _styled(standing: str) -> str:
+    return f"[{STYLES[standing]}]{standing}[/]"
 
 
 def spread(figure: Figure) -> str:
@@ -59,36 +84,36 @@ def spread(figure: Figure) -> str:
     return f"{shown(low, '')} to {shown(high, '')} in {len(figure.rounds)} rounds"
 
 
-def standing_of(figure: Figure, *, judged: bool) -> str:
-    """Where a figure stands; a run that only tries says nothing about bars."""
-    if judged or figure.standing in UNJUDGED:
-        return figure.standing
-    return ""
-
-
-def verdict_of(results: Results, *, judged: bool) -> tuple[int, str]:
-    """The exit status, and why in words."""
-    status, words = _verdict_of(results, judged=judged)
+def verdict_of(results: Results, *, is_try: bool = False) -> tuple[int, str]:
+    """The exit status, and why in words; of a try only whether each part runs."""
+    every = [(name, figure) for name, figures in results.items() for figure in figures]
+    standings = [(figure.standing, f"{name}: {figure.name}") for name, figure in every]
+    failed = [where for standing, where in standings if standing == "failed"]
+    if failed:
+        status, words = 1, f"Failed: wrong or no answers came ({'; '.join(failed)})."
+    elif all(standing == "not measured" for standing, _ in standings):
+        status, words = 2, "Unknown: nothing was measured."
+    elif is_try:
+        status, words = 0, _tried([standing for standing, _ in standings])
+    else:
+        status, words = _beside_bars(standings)
     return status, " ".join([words, *_not_measured(results)])
 
 
-def _verdict_of(results: Results, *, judged: bool) -> tuple[int, str]:
-    every = [(name, figure) for name, figures in results.items() for figure in figures]
-    standings = [
-        (standing_of(f, judged=judged), f"{name}: {f.name}") for name, f in every
-    ]
-    failed = [where for standing, where in standings if standing == "failed"]
+def _tried(standings: Sequence[str]) -> str:
+    runs = sum(standing != "not measured" for standing in standings)
+    return (
+        f"It runs ({runs} of {len(standings)} lines), and that is all this says: too short "
+        "to measure anything. Leave out --quick for that."
+    )
+
+
+def _beside_bars(standings: Sequence[tuple[str, str]]) -> tuple[int, str]:
     missed = [where for standing, where in standings if standing == "missed"]
     held = sum(standing == "holds" for standing, _ in standings)
-    if failed:
-        return 1, f"Failed: wrong or no answers came ({'; '.join(failed)})."
     if missed:
         bars = held + len(missed)
         return 1, f"{held} of {bars} bars hold; missed: {'; '.join(missed)}."
-    if all(standing == "not measured" for standing, _ in standings):
-        return 2, "Unknown: nothing was measured."
-    if not judged:
-        return 0, "It runs. Too short to judge by: leave out --quick for that."
     return 0, f"Every bar that was measured holds ({held} of {held})."
 
 

@@ -13,8 +13,9 @@ from app import StoreApp, create_app
 from config import Settings
 from flags import load_settings
 from processes.server import HOST
+from processes.signals import Stop
 from web.logs import configure
-from web.server import Server, listen
+from web.server import Server, leave, listen
 
 GRACE_SECONDS = 3.0  # for requests that run when a stop is asked
 
@@ -38,9 +39,10 @@ def main(arguments: Sequence[str]) -> int:
     address = f"http://{HOST}:{listener.getsockname()[1]}"
     app = create_uncounted(settings)
     server = Server(app, listener, settings)
-    server.run(lambda: print(address, flush=True), GRACE_SECONDS)
+    with Stop() as stop:
+        server.run(stop, lambda: print(address, flush=True), GRACE_SECONDS)
     app.close()
-    return 0
+    return leave()
 
 
 if __name__ == "__main__":

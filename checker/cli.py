@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from rich.console import Console
@@ -38,8 +37,6 @@ def main(argv: Sequence[str]) -> int:
         history = _read(options.file)
     except BadHistory as error:
         return _refuse(f"{options.file}: {error}")
-    except UnicodeDecodeError as error:
-        return _refuse(f"{options.file}: not UTF-8 text ({error.reason})")
     except OSError as error:
         return _refuse(cannot(READ, options.file, error))
     if not history.operations:
@@ -127,11 +124,19 @@ def _positive(text: str) -> int:
 
 
 def _read(name: str) -> History:
-    if name == "-":
-        return read_history(sys.stdin)
-    stream: TextIO
-    with open(name, encoding="utf-8-sig") as stream:
-        return read_history(stream)
+    if name != "-":
+        with open(name, "rb") as stream:
+            return read_history(_lines(stream))
+    if sys.stdin is None:
+        raise OSError("there is no standard input")
+    given = getattr(sys.stdin, "buffer", None)  # none where text was put in its place
+    return read_history(sys.stdin if given is None else _lines(given))
+
+
+def _lines(stream: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a file, whichever of the three line ends they have."""
+    for line in stream:
+        yield from line.splitlines()
 
 
 def _refuse(reason: str) -> int:

@@ -6,8 +6,13 @@ only the shape; `checker.history` pairs the events and finds what shape cannot s
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+from checker.values import BadValue, NotJson, canonical, parse
+from texts import BYTE_ORDER_MARK, NotUtf8, utf8_text
 
 FORMAT = 1
 ACTIONS = ("read", "write", "delete")
@@ -95,22 +100,33 @@ class Held(
 
 
 Event = Header | Invoke | Ok | Fail | Unknown | Info | Held
-KINDS: tuple[type[Struct], ...] = (Header, Invoke, Ok, Fail, Unknown, Info, Held)
+KINDS: tuple[type[Event], ...] = (Header, Invoke, Ok, Fail, Unknown, Info, Held)
 
-_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
-_kind_decoder = msgspec.json.Decoder(dict[str, Raw])
-_fields = {
-    str(kind.__struct_config__.tag): kind.__struct_encode_fields__ for kind in KINDS
-}
+_VALUES = ("value", "if", "saw")
+_kinds = {str(kind.__struct_config__.tag): kind for kind in KINDS}
 
 
-def decode(line: str | bytes, number: int) -> Event:
-    """The event of one line; BadHistory says what is wrong with line `number`."""
+def text_of(line: str | bytes, number: int) -> str:
+    """The text of line `number`; BadHistory says what its bytes are if not UTF-8."""
+    if isinstance(line, str):
+        return line.removeprefix(BYTE_ORDER_MARK)
     try:
-        event: Event = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise BadHistory(number, f"{error}; {_advice(line)}") from error
-    return event
+        return utf8_text(line)
+    except NotUtf8 as error:
+        raise BadHistory(number, f"{error}; {_advice(None)}") from error
+
+
+def decode(text: str, number: int) -> Event:
+    """The event of one line, its values in their one spelling (`checker.values`).
+
+    BadHistory says what is wrong with line `number`.
+    """
+    try:
+        return _event(parse(text), number)
+    except NotJson as error:
+        raise BadHistory(number, f"{error}; {_advice(None)}") from error
+    except BadValue as error:
+        raise BadHistory(number, str(error)) from error
 
 
 def encode(event: Event) -> str:
@@ -123,12 +139,34 @@ def raw(text: str) -> Raw:
     return Raw(text.encode())
 
 
-def _advice(line: str | bytes) -> str:
-    kinds = ", ".join(_fields)
+def _event(fields: Any, number: int) -> Event:
+    kind = _kind_of(fields)
+    if kind is None:
+        raise BadHistory(number, _advice(fields))
+    for name in _VALUES:
+        if name in fields:
+            fields[name] = raw(canonical(fields[name]))
     try:
-        kind = msgspec.json.decode(_kind_decoder.decode(line)["type"])
-    except (msgspec.DecodeError, KeyError, UnicodeError):
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise BadHistory(number, f"{error}; {_advice(fields)}") from error
+
+
+def _kind_of(fields: Any) -> type[Event] | None:
+    name = fields.get("type") if isinstance(fields, dict) else None
+    return _kinds.get(name) if isinstance(name, str) else None
+
+
+def _advice(fields: Any) -> str:
+    """What would be right in place of a line of these fields."""
+    kinds = ", ".join(_kinds)
+    if not isinstance(fields, dict):
         return f'a line is one JSON object with a "type": {kinds}'
-    if not isinstance(kind, str) or kind not in _fields:
+    if "type" not in fields:
+        has = ", ".join(fields) or "nothing"
+        return f'a line is one JSON object with a "type": {kinds}; this one has {has}'
+    kind = _kind_of(fields)
+    if kind is None:
         return f'"type" is one of {kinds}'
-    return f'"{kind}" may have: {", ".join(_fields[kind])}'
+    known = ", ".join(kind.__struct_encode_fields__)
+    return f'"{fields["type"]}" may have: {known}'

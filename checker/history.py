@@ -1,7 +1,7 @@
 """What clients did to registers and were told: the data, and the file it is kept in.
 
 A history is about registers, one per key. A register is absent or has a value, any JSON
-value; in memory a value is its canonical JSON text (see `canonical`), and None is
+value; in memory a value is its canonical JSON text (`checker.values`), and None is
 absent. The format of the file is described in `docs/histories.md`.
 """
 
@@ -31,7 +31,9 @@ from checker.events import (
     decode,
     encode,
     raw,
+    text_of,
 )
+from checker.values import canonical, parse
 
 __all__ = [
     "ABSENT",
@@ -119,14 +121,6 @@ class History(Struct):
     replicas: list[Replica] = []
     unit: str = "us"
     note: str = ""
-
-
-def canonical(value: object) -> str:
-    """The one text of a JSON value: no spaces, members by name, 1 and 1.0 differ.
-
-    Raises TypeError for what JSON cannot say.
-    """
-    return msgspec.json.encode(value, order="deterministic").decode()
 
 
 class SupportsWrite(Protocol):
@@ -308,15 +302,16 @@ class _Reader:
     def read(self, lines: Iterable[str | bytes]) -> History:
         first = True
         for self.number, line in enumerate(lines, 1):
-            if not line.strip():
+            text = text_of(line, self.number)
+            if not text.strip():
                 continue
-            event = decode(line, self.number)
+            event = decode(text, self.number)
             if isinstance(event, Header):
                 self._header(event, first)
             elif isinstance(event, Invoke):
                 self._begin(event)
             elif isinstance(event, Held):
-                value, version = self._value(event.value), event.version or None
+                value, version = _text(event.value), event.version or None
                 replica = Replica(event.node, event.key, value, version)
                 self.history.replicas.append(replica)
             else:
@@ -343,7 +338,7 @@ class _Reader:
         if level not in LEVELS:
             self._refuse(f'level {level!r} is not "weak"; leave it out for the default')
         self.open[event.client] = len(self.history.operations)
-        value, condition = self._value(event.value), self._state(event.condition, "if")
+        value, condition = _text(event.value), self._state(event.condition, "if")
         self.history.operations.append(
             Operation(
                 event.client,
@@ -380,26 +375,18 @@ class _Reader:
         else:
             changes["outcome"] = "ok"
             if before.action == "read":
-                changes["value"] = self._value(event.value)
+                changes["value"] = _text(event.value)
             elif event.value is not UNSET:
                 self._refuse(f'the ok of a {before.action} cannot have a "value"')
         self.history.operations[at] = replace(before, **changes)
 
-    def _value(self, value: msgspec.Raw | UnsetType) -> str | None:
-        if value is UNSET:
-            return None
-        try:
-            return canonical(msgspec.json.decode(value))
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise BadHistory(self.number, f'"value" is not JSON: {error}') from error
-
     def _state(self, value: msgspec.Raw | UnsetType, name: str) -> State | None:
-        text = self._value(value)
+        text = _text(value)
         if text is None:
             return None
         if text in _NAMED_STATES:
             return _NAMED_STATES[text]
-        found = msgspec.json.decode(text)
+        found = parse(text)
         if isinstance(found, dict) and len(found) == 1:
             ((kind, inner),) = found.items()
             if kind in _KINDS:
@@ -416,6 +403,10 @@ class _Reader:
 
 _NAMED_STATES = {'"absent"': ABSENT, '"present"': PRESENT}
 _KINDS = {"value": "is", "not": "is_not"}
+
+
+def _text(value: msgspec.Raw | UnsetType) -> str | None:
+    return None if value is UNSET else bytes(value).decode()
 
 
 def _raw_or_unset(value: str | None) -> msgspec.Raw | UnsetType:

@@ -39,12 +39,22 @@ class EventLog:
         self._next = first
         self._lock = threading.Lock()
 
-    def record(self, kind: str, detail: str, node_id: NodeId | None = None) -> None:
-        """Add an event; `kind` is one of a few fixed words, `detail` a sentence."""
+    def record(
+        self,
+        kind: str,
+        detail: str,
+        node_id: NodeId | None = None,
+        *,
+        mode: str | None = None,
+    ) -> None:
+        """Add an event; `kind` is one of a few fixed words, `detail` a sentence.
+
+        `mode` is how a node was failed, for programs: they do not read `detail`.
+        """
         at = datetime.fromtimestamp(self._wall_ms() / 1000, UTC)
         with self._lock:
             stamp = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            event = Event(self._next, stamp, kind, detail, node_id)
+            event = Event(self._next, stamp, kind, detail, node_id, mode)
             self._events.append(event)
             self.counts[kind, node_id] += 1
             self._next += 1

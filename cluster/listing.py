@@ -21,7 +21,6 @@ from models import (
     Operation,
     Record,
     Scan,
-    Unavailable,
     Uncertain,
     key_token,
 )
@@ -92,8 +91,9 @@ def list_keys(
 ) -> Operation[KeyPage]:
     """A page of live keys, in order.
 
-    Unavailable if some shard cannot be read: a page is never silently partial. Each key
-    was there, or was not, at some moment while its page was made; a page is no snapshot.
+    Unavailable if some shard cannot be read, DataLost if one is lost: a page is never
+    silently partial. Each key was there, or was not, at some moment while its page was
+    made; a page is no snapshot.
     """
     found, more = yield from _list(cluster, settle, expire, listed)
     page = tuple(KeyInfo(record.key, record.version.text) for record in found)
@@ -155,8 +155,9 @@ def _live(
         try:
             buried: bool = yield Exclusive(key, expire(key))
         except Uncertain as error:
-            raise Unavailable(
-                f"cannot bury an expired record, try again (key={key!r})"
+            raise cluster.refusal(
+                cluster.shard(key),
+                f"cannot bury an expired record, try again (key={key!r})",
             ) from error
         if buried:
             return None
@@ -173,6 +174,7 @@ def _scan(
     write that only some of them have may still come to nothing, so that key is read
     again under its lock.
     """
+    began = cluster.epoch
     asked = {replicas: shard.sources for replicas, shard in cluster.shards.items()}
     unsettled = set().union(*(s.unsettled for s in cluster.shards.values()))
     nodes = tuple(sorted({node for sources in asked.values() for node in sources}))
@@ -180,10 +182,15 @@ def _scan(
     pages = {
         node: {record.key: record for record in page}
         for node, page in answers.answered.items()
+        if cluster.turned[node] <= began  # not wiped since, nor begun anew
     }
-    for replicas, shard in cluster.shards.items():
-        if not any(n in pages and n in shard.sources for n in asked[replicas]):
-            raise Unavailable(cluster.explain(shard))
+    silent = [
+        shard
+        for replicas, shard in cluster.shards.items()
+        if not any(n in pages and n in shard.sources for n in asked[replicas])
+    ]
+    if silent:  # of several, one that no waiting brings back
+        raise cluster.refusal(max(silent, key=lambda shard: shard.lost))
     full = [max(page) for page in pages.values() if len(page) == limit]
     complete_to = min(full, default=None)
     found: list[Record] = []
@@ -216,13 +223,13 @@ def _read(
         try:
             yield from settle(key)
         except Uncertain as error:
-            raise Unavailable(cluster.explain(shard)) from error
+            raise cluster.refusal(shard) from error
     for source in shard.sources:
         answers: Answers = yield Ask((source,), Get(key))
         if answers.answered and source in shard.sources:  # not wiped meanwhile
             record: Record | None = answers.answered[source]
             return record
-    raise Unavailable(cluster.explain(shard))
+    raise cluster.refusal(shard)
 
 
 def locate(cluster: Membership, key: str) -> Operation[Location]:

@@ -13,6 +13,7 @@ down are in docs/architecture.md, "In-sync sets".
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
@@ -32,10 +33,12 @@ from cluster.shard import (
 from models import (
     Answers,
     Ask,
+    DataLost,
     NodeId,
     NodeNotFound,
     Operation,
     SaveState,
+    Unavailable,
     Version,
     key_token,
 )
@@ -65,7 +68,12 @@ class Membership:
         self.copy_batch = COPY_BATCH
         self.stopping = False  # what takes long should give up
         self.status: dict[NodeId, str] = dict.fromkeys(identities, UP)
+        # The epoch at which each node last went down or came back. Who waits and then acts
+        # on a node looks here: it may be in the same state again and not be the same.
+        self.turned: dict[NodeId, int] = dict.fromkeys(identities, 0)
         self.identity = dict(identities)
+        # Wipes asked for and not done yet: what only their nodes remember is soon forgotten.
+        self.wipes: Counter[NodeId] = Counter()
         self.observe = clock.observe
         self.now_ms = clock.now_ms
         self.next_version = clock.next_version
@@ -73,6 +81,8 @@ class Membership:
         self._clock = clock
         self.revision = 0  # grows with whatever a client can see of the shards
         self._saved_epoch = 0
+        self._confirmed: dict[NodeId, int] = {}  # epochs that nodes' storages have
+        self._told_epoch = 0  # of the last record that tells them
         self._lock = threading.Lock()
         self.live: tuple[NodeId, ...] = ()
         groups, places = grouped(assignment)
@@ -120,22 +130,27 @@ class Membership:
 
         A majority of the nodes that are up must, and a member of each shard that
         changed. Failed nodes are asked too: one that was failed on purpose still keeps
-        state records, so that it is known to be failed even if all are.
+        state records, so that it is known to be failed even if all are. One that is about
+        to be wiped does not count, or with it would go what alone tells that it was.
         """
         while (state := self.unsaved()) is not None:
             answers: Answers = yield Ask(tuple(self.status), state)
-            if not self._is_kept_by(set(answers.answered)):
+            if not _is_kept_by(self, set(answers.answered), self._saved_epoch):
                 return False
             self.mark_saved(state.epoch)
+            with self._lock:
+                self._confirmed.update(dict.fromkeys(answers.answered, state.epoch))
         return True
 
-    def _is_kept_by(self, nodes: set[NodeId]) -> bool:
-        up = {node for node, status in self.status.items() if status == UP}
-        voters = up or set(self.live) or nodes
-        changed = [s for s in self.shards.values() if s.changed > self._saved_epoch]
-        return 2 * len(nodes & voters) > len(voters) and all(
-            nodes.intersection(shard.members or nodes) for shard in changed
-        )
+    def tell_confirmed(self) -> None:
+        """Have the next state record tell which epochs nodes confirmed, if none does yet.
+
+        A node whose files are older than that, all of them together, is noticed so.
+        """
+        with self._lock:
+            if self._told_epoch != self.epoch:
+                self.epoch += 1
+                self._told_epoch = self.epoch
 
     def unsaved(self) -> SaveState | None:
         """The state record to save, or None if the last change is saved."""
@@ -151,26 +166,15 @@ class Membership:
             self._saved_epoch = max(before, epoch)
             self._derive(s for s in self.shards.values() if s.changed > before)
 
-    def explain(self, shard: ShardState) -> str:
-        """Why the shard cannot be served now, in words, and what would help."""
+    def refusal(self, shard: ShardState, otherwise: str = "") -> Unavailable:
+        """The error for a shard that cannot be served now; it says what would help."""
         if shard.lost:
-            return (
-                "every in-sync replica of the shard lost its storage; recover a node with "
-                '{"accept_loss": true} to go on with what its copy still holds '
-                f"(replicas: {_listed(shard.replicas)})"
+            return DataLost(
+                "every in-sync replica of the shard lost its storage, so waiting does not "
+                'help; recover a node with {"accept_loss": true} to go on with what its '
+                f"copy still holds (replicas: {_listed(shard.replicas)})"
             )
-        absent = tuple(node for node in shard.in_sync if self.status[node] == DOWN)
-        if not shard.members:
-            return (
-                "every in-sync replica of the shard is down; recover one of them "
-                f"(in sync and down: {_listed(absent)})"
-            )
-        if len(shard.members) < self.min_in_sync:
-            return (
-                f"too few in-sync replicas are up (up: {_listed(shard.members)}, "
-                f"min_in_sync={self.min_in_sync})"
-            )
-        return f"the replicas did not take part, try again ({_listed(shard.replicas)})"
+        return Unavailable(_obstacle(self, shard) or otherwise or _untold(shard))
 
     # --- What reconfigurations use ---------------------------------------------------
 
@@ -188,13 +192,16 @@ class Membership:
     def set_status(self, node: NodeId, status: str) -> None:
         """Change a node's state. A member that comes back is unchecked at first."""
         with self._lock:
-            back = self.status[node] == DOWN and status != DOWN
+            was_down, is_down = self.status[node] == DOWN, status == DOWN
+            back = was_down and not is_down
             self.status[node] = status
             for shard in self.shards_of(node):
                 shard.dirty.discard(node)
                 if back and node in shard.in_sync and len(shard.in_sync) > 1:
                     shard.unchecked.add(node)
             self.epoch += 1
+            if was_down != is_down:
+                self.turned[node] = self.epoch
             self._derive(self.shards_of(node))
 
     def forget_copy(self, node: NodeId, identity: str) -> list[ShardState]:
@@ -204,6 +211,7 @@ class Membership:
         """
         with self._lock:
             self.identity[node] = identity
+            self._confirmed.pop(node, None)
             self.epoch += 1
             lost = []
             for shard in self.shards_of(node):
@@ -222,10 +230,17 @@ class Membership:
             self._derive(self.shards_of(node))
             return lost
 
-    def accept_loss(self, node: NodeId) -> list[ShardState]:
-        """Take the node's copy for the truth in its lost shards, which are returned."""
+    def accept_loss(self, node: NodeId, since: int | None = None) -> list[ShardState]:
+        """Take the node's copy for the truth in its lost shards, which are returned.
+
+        Only in those that were lost at the epoch `since` (None: now) and are so still, and
+        in none if the node is down.
+        """
         with self._lock:
-            lost = [shard for shard in self.shards_of(node) if shard.lost]
+            if self.status[node] == DOWN:
+                return []
+            known = self.epoch if since is None else since
+            lost = [s for s in self.shards_of(node) if s.lost and s.changed <= known]
             for shard in lost:
                 shard.lost = False
                 shard.missed = {n: None for n in shard.replicas if n != node}
@@ -259,12 +274,15 @@ class Membership:
             self._derive((shard,))
             return True
 
-    def evict_uncompared(self, shard: ShardState, agreed: Iterable[NodeId]) -> None:
+    def evict_uncompared(self, shard: ShardState, agreed: Sequence[NodeId]) -> None:
         """Members whose copies could not be compared with `agreed` leave the set.
 
-        After a kill such a member may lack, or alone hold, what the others will show.
+        After a kill such a member may lack, or alone hold, what the others will show. If
+        nobody of `agreed` is left to show anything, nobody leaves.
         """
         with self._lock:
+            if all(self.status[node] == DOWN for node in agreed):
+                return
             doubtful = [node for node in shard.unchecked if node not in agreed]
             self._evict(shard, doubtful)
             for node in set(doubtful) - set(shard.in_sync):
@@ -303,6 +321,7 @@ class Membership:
             self.fence = saved.fence
             self.status.update(saved.status)
             self.identity.update(saved.identity)
+            self._confirmed.update(saved.confirmed)
             self._clock.observe(saved.clock)
             for kept in saved.shards:
                 shard = self.shards[kept.replicas]
@@ -371,8 +390,40 @@ class Membership:
                 for shard in self.shards.values()
                 if shard.lost or shard.in_sync != shard.replicas
             ),
+            confirmed=dict(self._confirmed),
         )
         return SaveState(self.epoch, self.fence, msgspec.json.encode(state))
+
+
+def _is_kept_by(cluster: Membership, nodes: set[NodeId], saved_epoch: int) -> bool:
+    """Whether a state that these nodes have is found again, whoever of them is left."""
+    up = {node for node, status in cluster.status.items() if status == UP}
+    staying = {n for n in nodes if not cluster.wipes[n] or len(cluster.status) == 1}
+    voters = up or set(cluster.live) or staying
+    changed = [s for s in cluster.shards.values() if s.changed > saved_epoch]
+    return 2 * len(nodes & voters) > len(voters) and all(
+        nodes.intersection(shard.members or nodes) for shard in changed
+    )
+
+
+def _obstacle(cluster: Membership, shard: ShardState) -> str:
+    """Who is missing, and what would help; empty if the shard can be served."""
+    absent = tuple(node for node in shard.in_sync if cluster.status[node] == DOWN)
+    if not shard.members:
+        return (
+            "every in-sync replica of the shard is down; recover one of them "
+            f"(in sync and down: {_listed(absent)})"
+        )
+    if len(shard.members) < cluster.min_in_sync:
+        return (
+            f"too few in-sync replicas are up (up: {_listed(shard.members)}, "
+            f"min_in_sync={cluster.min_in_sync})"
+        )
+    return ""
+
+
+def _untold(shard: ShardState) -> str:
+    return f"the replicas did not take part, try again ({_listed(shard.replicas)})"
 
 
 def _listed(nodes: tuple[NodeId, ...]) -> str:

@@ -40,6 +40,10 @@ class _Fence(msgspec.Struct):
 _fenced = msgspec.json.Decoder(_Fence)
 
 
+class OldEpoch(Refused):
+    """The message was sent before the fence went up."""
+
+
 class ReplicaNode:
     """One replica: answers messages from its storage, one at a time per key.
 
@@ -110,12 +114,12 @@ class ReplicaNode:
 
     def _put(self, message: Put) -> Any:
         if message.epoch < self._fence:
-            raise Refused(f"the message is of an old epoch (fence={self._fence})")
+            raise OldEpoch(f"the message is of an old epoch (fence={self._fence})")
         return self.storage.put_many(message.records)
 
     def _purge(self, message: Purge) -> Any:
         if message.epoch < self._fence:
-            raise Refused(f"the message is of an old epoch (fence={self._fence})")
+            raise OldEpoch(f"the message is of an old epoch (fence={self._fence})")
         return self.storage.purge(message.versions)
 
     def _save_state(self, message: SaveState) -> Any:

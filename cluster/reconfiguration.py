@@ -22,7 +22,7 @@ from cluster.repair import (
     purge_tombstones,
     settle_all,
 )
-from cluster.reports import waiting_for
+from cluster.reports import lost_shards, waiting_for
 from cluster.shard import DOWN, RECOVERING, UP, ShardState
 from models import (
     Barrier,
@@ -96,35 +96,33 @@ class Reconfiguration:
         self._waiting: dict[NodeId, tuple[NodeId, ...]] = {}
         self._lost: dict[NodeId, int] = {}  # shards, as last reported
         self._transition = threading.Lock()  # a node's status and the node itself agree
+        self._has_ended = False
 
     def start(self) -> Operation[None]:
         """Take up where the last process ended: reconcile, then serve."""
         yield Exclusive(None, self._start())
 
     def fail(self, node: NodeId, mode: str) -> Operation[None]:
-        """Take a node down; it is remembered as failed before this returns."""
-        cluster = self._cluster
-        cluster.check_node(node)
+        """Take a node down; it is remembered as failed before this returns.
+
+        A wipe follows once that is remembered. Unavailable if the node was recovered
+        meanwhile: then it may hold what was acknowledged since, and is left alone.
+        """
+        self._cluster.check_node(node)
         if mode not in FAIL_MODES:
             raise InvalidRequest(
                 f"unknown mode of failure (mode={mode!r}, known: {', '.join(FAIL_MODES)})"
             )
-        lost: list[ShardState] = []
-        with self._transition:
-            was_down = cluster.status[node] == DOWN
-            if not was_down:
-                cluster.set_status(node, DOWN)
-                self._members[node].stop()
-            if mode == WIPE:
-                lost = cluster.forget_copy(node, "")
-        if not was_down or mode == WIPE:
+        failed_at = self._take_down(node, mode)
+        if mode == STOP:
             yield from self._save()
-            if mode == WIPE:
-                with self._transition:
-                    if cluster.status[node] == DOWN:
-                        self._wipe(node)
-            self._events.record("node_failed", f"node {node} failed ({mode})", node)
-        self._report_lost(node, lost)
+            return
+        try:
+            yield from self._save(", so nothing is wiped")
+            self._wipe(node, failed_at)
+        finally:
+            with self._transition:
+                self._cluster.wipes[node] -= 1
 
     def recover(
         self, node: NodeId, *, accept_loss: bool = False
@@ -135,7 +133,10 @@ class Reconfiguration:
         copy: what it lacks is gone, and that is what the caller accepts.
         """
         self._cluster.check_node(node)
-        recovery: Recovery = yield Exclusive(None, self._recover(node, accept_loss))
+        asked_at = self._cluster.epoch
+        recovery: Recovery = yield Exclusive(
+            None, self._recover(node, asked_at, accept_loss=accept_loss)
+        )
         return recovery
 
     def maintain(self, tombstones_before_ms: int) -> Operation[None]:
@@ -148,19 +149,26 @@ class Reconfiguration:
 
     def _stop(self) -> Operation[None]:
         yield Barrier()
-        for member in self._members.values():
-            member.stop()
+        with self._transition:
+            self._has_ended = True
+            for member in self._members.values():
+                member.stop()
         yield Barrier()
         self._cluster.mark_clean(clean=True)
         yield from self._cluster.save()
 
     def storage_failed(self, node: NodeId, error: Exception | str) -> None:
-        """A node's storage failed: the node stops, as if it crashed."""
+        """A node's storage failed: the node stops, as if it crashed.
+
+        Unless it was made usable again before this was told.
+        """
         with self._transition:
-            if self._cluster.status[node] == DOWN:
+            member = self._members[node]
+            was_mended = isinstance(error, StorageEnded) and member.problem is None
+            if was_mended or self._cluster.status[node] == DOWN:
                 return
             self._cluster.set_status(node, DOWN)
-            self._members[node].stop()
+            member.stop()
         self._events.record("storage_failed", f"node {node} stopped: {error}", node)
 
     def _start(self) -> Operation[None]:
@@ -173,6 +181,8 @@ class Reconfiguration:
                 self._take_new_storage(node, member)
             if cluster.status[node] == DOWN:
                 member.stop()
+        yield from self._save()
+        cluster.tell_confirmed()
         yield from self._save()
         for shard in cluster.shards.values():
             yield from check_members(cluster, shard, self._settle)
@@ -196,29 +206,59 @@ class Reconfiguration:
         )
         self._report_lost(node, lost)
 
-    def _recover(self, node: NodeId, accept_loss: bool) -> Operation[Recovery]:
+    def _take_down(self, node: NodeId, mode: str) -> int:
+        """Take a node down, and forget its copy if that is to be wiped; at which epoch."""
+        cluster = self._cluster
+        lost: list[ShardState] = []
+        with self._transition:
+            self._check_open()
+            was_down = cluster.status[node] == DOWN
+            if not was_down:
+                cluster.set_status(node, DOWN)
+                self._members[node].stop()
+            if mode == WIPE:
+                cluster.wipes[node] += 1
+                lost = cluster.forget_copy(node, "")
+            if not was_down or mode == WIPE:
+                detail = f"node {node} failed ({mode})"
+                self._events.record("node_failed", detail, node, mode=mode)
+            self._report_lost(node, lost)
+            return cluster.epoch
+
+    def _wipe(self, node: NodeId, failed_at: int) -> None:
+        """Wipe the storage of a node that is down since then."""
+        with self._transition:
+            if self._cluster.turned[node] > failed_at:
+                raise Unavailable(
+                    f"cannot wipe node {node} when it was recovered meanwhile: it was down "
+                    "for a while, its storage stays; ask again to wipe what it holds now"
+                )
+            if self._has_ended:
+                raise Uncertain(
+                    f"cannot wipe node {node} when the store is closed: its copy counts as "
+                    "lost from the next start on, its files are still there"
+                )
+            try:
+                self._members[node].wipe()
+            except StorageEnded as error:
+                self._events.record("storage_failed", f"node {node}: {error}", node)
+                raise Uncertain(
+                    f"node {node} is down and its copy forgotten, but its files cannot be "
+                    f"made anew: {error}"
+                ) from error
+
+    def _recover(
+        self, node: NodeId, asked_at: int, *, accept_loss: bool
+    ) -> Operation[Recovery]:
         cluster = self._cluster
         began = self._monotonic()
         progress = Progress(self.copied[node])
         if cluster.status[node] == DOWN:
             self._reopen(node)
-        with self._transition:
-            if cluster.status[node] == DOWN:
-                self._members[node].start()
-                if cluster.identity[node] != self._members[node].identity:
-                    self._take_new_storage(node, self._members[node])
-                cluster.set_status(node, RECOVERING)
-                self._events.record("recovery_began", f"node {node} is back", node)
+        self._bring_back(node, asked_at)
         yield Barrier()  # writes that chose their targets without the node have ended
         if accept_loss:
-            accepted = cluster.accept_loss(node)
-            if accepted:
-                self._events.record(
-                    "loss_accepted",
-                    f"node {node}'s copy is the truth in {_count(len(accepted), 'shard')}: what it "
-                    "lacks is given up",
-                    node,
-                )
+            self._accept_loss(node, asked_at)
         yield from self._save()
         if cluster.status[node] != UP or accept_loss:
             yield from self._catch_up(node, progress)
@@ -226,15 +266,45 @@ class Reconfiguration:
         seconds = round(self._monotonic() - began, 6)
         return Recovery(progress.copied, progress.removed, progress.bytes, seconds)
 
-    def _wipe(self, node: NodeId) -> None:
-        try:
-            self._members[node].wipe()
-        except StorageEnded as error:
-            self._events.record("storage_failed", f"node {node}: {error}", node)
-            raise Uncertain(
-                f"node {node} is down and its copy forgotten, but its files cannot be made "
-                f"anew: {error}"
-            ) from error
+    def _bring_back(self, node: NodeId, asked_at: int) -> None:
+        """Let a node answer again, unless it was failed after that was asked for."""
+        cluster, member = self._cluster, self._members[node]
+        with self._transition:
+            self._check_open()
+            if cluster.status[node] != DOWN:
+                return
+            if cluster.turned[node] > asked_at:
+                raise Unavailable(
+                    f"cannot recover node {node} when it went down after that was asked "
+                    "for: it stays down; see in /events why, and recover it again"
+                )
+            member.start()
+            if cluster.identity[node] != member.identity:
+                self._take_new_storage(node, member)
+            cluster.set_status(node, RECOVERING)
+            self._events.record("recovery_began", f"node {node} is back", node)
+
+    def _accept_loss(self, node: NodeId, asked_at: int) -> None:
+        """Accept what was lost when that was asked for, and no loss that came later."""
+        accepted = self._cluster.accept_loss(node, asked_at)
+        if accepted:
+            self._events.record(
+                "loss_accepted",
+                f"node {node}'s copy is the truth in {_count(len(accepted), 'shard')}: what it "
+                "lacks is given up",
+                node,
+            )
+        elif self._cluster.status[node] == DOWN:
+            raise Unavailable(
+                f"cannot accept a loss when node {node} went down again: nothing is given "
+                "up; recover it again"
+            )
+
+    def _check_open(self) -> None:
+        if self._has_ended:
+            raise Unavailable(
+                "cannot change nodes when the store is closed: open it again"
+            )
 
     def _reopen(self, node: NodeId) -> None:
         """Let storage that failed be used again, or say why it cannot."""
@@ -247,10 +317,13 @@ class Reconfiguration:
             ) from error
 
     def _maintain(self, tombstones_before_ms: int) -> Operation[None]:
+        self._check_open()
         cluster = self._cluster
         for shard in cluster.shards.values():
             yield from check_members(cluster, shard, self._settle)
         yield from self._catch_up_all()
+        cluster.tell_confirmed()
+        yield from cluster.save()
         yield from settle_all(cluster, self._settle)
         expired = yield from expire_records(cluster, self._expire)
         if expired:
@@ -287,19 +360,22 @@ class Reconfiguration:
             self._events.record("waiting", f"node {node} waits for {names}", node)
 
     def _report_lost_shards(self, node: NodeId) -> None:
-        lost = sum(shard.lost for shard in self._cluster.shards_of(node))
+        lost = lost_shards(self._cluster, node)
         if lost > 0 and lost != self._lost.get(node, 0):
             self._events.record(
-                "waiting",
-                f"node {node} cannot serve {lost} of its shards, whose every in-sync "
-                'copy is lost: recover it with {"accept_loss": true} to go on without',
+                "data_lost",
+                f"node {node} cannot serve {_count(lost, 'shard')} of its own, whose every "
+                'in-sync copy is lost: recover it with {"accept_loss": true} to go on '
+                "without",
                 node,
             )
         self._lost[node] = lost
 
-    def _save(self) -> Operation[Any]:
+    def _save(self, more: str = "") -> Operation[Any]:
         if not (yield from self._cluster.save()):
-            raise Uncertain("the change is in force, but may be forgotten at a restart")
+            raise Uncertain(
+                f"the change is in force, but may be forgotten at a restart{more}"
+            )
 
     def _report_lost(self, node: NodeId, lost: list[ShardState]) -> None:
         if lost:

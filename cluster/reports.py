@@ -10,11 +10,12 @@ import msgspec
 from cluster.membership import Membership
 from cluster.placement import PARTITION_COUNT, grouped
 from cluster.repair import Progress
-from cluster.shard import DOWN, RECOVERING, ShardState
-from models import NodeId
+from cluster.shard import DOWN, RECOVERING, UP, ShardState
+from models import NodeId, Unavailable
+from storage.content import Content, differing_keys
 from storage.durations import Durations
 
-Compare = Callable[[ShardState, NodeId], set[str]]
+Compare = Callable[[ShardState, NodeId], int]
 
 
 def waiting_for(cluster: Membership, node: NodeId) -> tuple[NodeId, ...]:
@@ -31,22 +32,65 @@ def waiting_for(cluster: Membership, node: NodeId) -> tuple[NodeId, ...]:
     return tuple(sorted(found))
 
 
+def lost_shards(cluster: Membership, node: NodeId) -> int:
+    """How many shards of the node lost every in-sync copy: for these it waits in vain."""
+    return sum(shard.lost for shard in cluster.shards_of(node))
+
+
 def stale_keys(cluster: Membership, node: NodeId, compare: Compare) -> int:
     """How many records the node should hold and lacks, or holds older.
 
-    `compare(shard, member)` finds the keys in which the node differs from a member; it
-    is used where no notes were kept, as after a restart.
+    `compare(shard, member)` counts the keys in which the node differs from a member; it
+    is used where no notes were kept, as after a restart. What it finds is told and no more:
+    a write that was acknowledged while it looked would be missing in any note of it.
     """
     count = 0
     for shard in cluster.shards_of(node):
         if node in shard.in_sync or shard.lost:
             continue
         notes = shard.missed.get(node)
-        if notes is None:
-            notes = compare(shard, shard.in_sync[0])
-            shard.note_stale(node, notes)
-        count += len(notes)
+        count += compare(shard, shard.in_sync[0]) if notes is None else len(notes)
     return count
+
+
+class Differences:
+    """How many keys of a node and of another one are in different versions.
+
+    Each partition is counted once, and again where the digest of a copy has changed since:
+    the digests are read before the count, so that no change is ever missed.
+    """
+
+    def __init__(self) -> None:
+        # (node, partition) -> (the other node, both digests), and the count
+        self._counts: dict[tuple[NodeId, int], tuple[tuple[NodeId, int, int], int]] = {}
+
+    def count(
+        self,
+        copies: Mapping[NodeId, Content],
+        node: NodeId,
+        shard: ShardState,
+        other: NodeId,
+    ) -> int:
+        """In how many keys of a shard the copy of a node differs from that of another."""
+        mine, theirs = copies[node], copies[other]
+        partitions = shard.partitions
+        digests = zip(
+            partitions,
+            mine.partition_digests(partitions),
+            theirs.partition_digests(partitions),
+            strict=True,
+        )
+        total = 0
+        for partition, own, wanted in digests:
+            if own == wanted:
+                continue
+            seen = (other, own, wanted)
+            known, count = self._counts.get((node, partition), (None, 0))
+            if known != seen:
+                count = len(differing_keys(mine, theirs, (partition,)))
+                self._counts[node, partition] = seen, count
+            total += count
+        return total
 
 
 class ShardInfo(msgspec.Struct, frozen=True):
@@ -101,6 +145,18 @@ def is_readable(shard: ShardState) -> bool:
 def is_writable(cluster: Membership, shard: ShardState) -> bool:
     """True if every key of the shard can be written now."""
     return is_readable(shard) and len(shard.members) >= cluster.min_in_sync
+
+
+def why_not_ready(cluster: Membership) -> Unavailable | None:
+    """The error for a shard that cannot be both read and written, a lost one first."""
+    obstructed = [s for s in cluster.shards.values() if not is_writable(cluster, s)]
+    if not obstructed:
+        return None
+    away = ", ".join(str(n) for n, status in cluster.status.items() if status != UP)
+    refusal = cluster.refusal(max(obstructed, key=lambda shard: shard.lost))
+    return type(refusal)(
+        f"some keys cannot be served (not up: nodes {away}): {refusal}"
+    )
 
 
 class ShardCounts(msgspec.Struct, frozen=True):

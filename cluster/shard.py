@@ -55,6 +55,7 @@ class SavedState(msgspec.Struct, frozen=True):
     status: dict[NodeId, str]
     identity: dict[NodeId, str]  # the storage that each node had
     shards: tuple[SavedShard, ...]
+    confirmed: dict[NodeId, int] = {}  # the newest epoch that each node's storage had
 
 
 _saved = msgspec.json.Decoder(SavedState)
@@ -107,7 +108,7 @@ class ShardState:
         self.targets: tuple[NodeId, ...] = ()
         self.writable = False
 
-    # These three need no lock: each is one step on a set that only grows or shrinks.
+    # These two need no lock: each is one step on a set that only grows or shrinks.
 
     def begin_copy(self, node: NodeId) -> None:
         """From now on, note whether the node misses a write of this shard."""
@@ -118,11 +119,6 @@ class ShardState:
         notes = self.missed.get(node)
         if notes is not None:
             notes.difference_update(keys)
-
-    def note_stale(self, node: NodeId, keys: set[str]) -> None:
-        """What the node lacks, found by comparing where no notes had been kept."""
-        if self.missed.get(node, ()) is None:
-            self.missed[node] = keys
 
     def derive(
         self, status: dict[NodeId, str], saved_epoch: int, min_in_sync: int

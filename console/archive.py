@@ -17,6 +17,7 @@ JSON string of that text, for the line to stay one.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterator
 from typing import IO, TypeVar
@@ -194,9 +195,7 @@ class ArchiveReader:
         if not line:
             raise self._damaged("is missing: the file is cut short")
         if not line.startswith(_BEFORE):
-            what = "does not begin with a checksum"
-            first = f", so this is no {FORMAT} file or its beginning is damaged"
-            raise self._damaged(what + first * (self._line == 1))
+            raise self._damaged("does not begin with a checksum" + self._why(line))
         if not line.endswith(b"\n"):
             raise self._damaged(
                 "has no end: the file is cut short, or the line changed"
@@ -210,6 +209,17 @@ class ArchiveReader:
             )
         self._sum = expected
         return line
+
+    def _why(self, line: bytes) -> str:
+        """What the beginning of the file tells of why it is none."""
+        if self._line > 1:
+            return ""
+        if line.startswith(codecs.BOM_UTF8):
+            return (
+                " but with a byte order mark: some program saved the file anew; restore "
+                "from the one that the backup wrote"
+            )
+        return f", so this is no {FORMAT} file or its beginning is damaged"
 
     def _entry(self, line: bytes) -> Entry:
         found = self._decoded(_found, line)

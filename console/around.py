@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from console.command import ClientCommand, WholeNumber
+from console.exits import meanings
 from console.session import Session, parsed, say, to_json
 
 FOLLOW_SECONDS = 0.5  # between two looks
@@ -26,7 +27,7 @@ port                     5000
 """
 
 
-@click.command("events", cls=ClientCommand, example=EVENTS)
+@click.command("events", cls=ClientCommand, example=EVENTS, ends=meanings())
 @click.option(
     "--since",
     type=WholeNumber(min=0),
@@ -59,7 +60,7 @@ def events(session: Session, since: int, follow: bool) -> None:
             raise
 
 
-@click.command("config", cls=ClientCommand, example=CONFIG)
+@click.command("config", cls=ClientCommand, example=CONFIG, ends=meanings())
 @click.pass_obj
 def config(session: Session) -> None:
     """Show the settings in force; tokens are never shown."""

@@ -21,13 +21,13 @@ from access import READ, cannot
 from client import StoreError
 from console.archive import Damaged, Summary, check
 from console.command import ClientCommand
-from console.exits import Exit
+from console.exits import Exit, meanings
 from console.failures import exit_status, line_of, problem
 from console.restoring import Tally, compare, send
 from console.saving import Asker, Stopped, Tell, save
 from console.session import Session
 from console.words import one_line, size_text
-from processes.server import stoppable
+from processes.signals import stoppable
 
 INTERRUPTED = 130  # the status, as of everything that Ctrl-C ends
 Document = dict[str, Any]
@@ -57,7 +57,12 @@ tuesday.kv: 0 keys restored, 1 there before, compared, in 0.1 s
 """
 
 
-@click.command("backup", cls=ClientCommand, example=BACKUP)
+@click.command(
+    "backup",
+    cls=ClientCommand,
+    example=BACKUP,
+    ends=meanings(Exit.LOST, no="there is no backup, as it could not be written whole"),
+)
 @FILE
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @PATIENCE
@@ -83,7 +88,12 @@ def backup(session: Session, file: Path, force: bool, patience: float) -> int:
     return _run(session, work, text, lambda: "no backup was made")
 
 
-@click.command("restore", cls=ClientCommand, example=RESTORE)
+@click.command(
+    "restore",
+    cls=ClientCommand,
+    example=RESTORE,
+    ends=meanings(Exit.LOST, no="not all of FILE is in the store, or FILE is damaged"),
+)
 @FILE
 @click.option(
     "--check", "only_check", is_flag=True, help="Only look if FILE is intact."

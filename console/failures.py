@@ -7,6 +7,7 @@ from typing import Any
 
 from client import (
     Conflict,
+    DataLost,
     InvalidRequest,
     KeyNotFound,
     NoConnection,
@@ -26,6 +27,7 @@ STATUS: dict[type[StoreError], Exit] = {
     Conflict: Exit.WRONG,
     VersionMismatch: Exit.CONDITION,
     NotAllowed: Exit.NOT_ALLOWED,
+    DataLost: Exit.LOST,
 }
 TOO_SLOW = 408  # the request did not arrive, so nothing was done
 
@@ -86,7 +88,7 @@ def _advice(error: StoreError) -> str:
         return " (give another with --token or KV_TOKEN)"
     if error.code == "uncertain":
         return ": it may have happened, so look first"
-    if "accept_loss" in error.detail:
+    if isinstance(error, DataLost):
         return " (here: recover NODE --accept-loss)"
     if isinstance(error, Unavailable):
         return ": nothing was done, try again"

@@ -12,9 +12,11 @@ import click
 import msgspec
 
 from console.command import ClientCommand, WholeNumber
+from console.exits import Exit, meanings
 from console.session import Session, no_store, parsed, say, to_json
 from console.suggestions import suggest_keys
 from console.words import nodes_text
+from texts import NotUtf8, utf8_text
 
 PAGE = 1_000  # keys; the most that the store gives at once
 LEVEL = click.option(
@@ -66,7 +68,12 @@ class _Value(msgspec.Struct):
     value: msgspec.Raw
 
 
-@click.command("put", cls=ClientCommand, example=PUT)
+@click.command(
+    "put",
+    cls=ClientCommand,
+    example=PUT,
+    ends=meanings(Exit.CONDITION, Exit.UNCERTAIN, Exit.LOST),
+)
 @KEY
 @click.argument("value")
 @click.option("--ttl", type=float, metavar="SECONDS", help="Gone after so long.")
@@ -80,7 +87,7 @@ def put(session: Session, /, key: str, value: str, text: bool, **given: object) 
 
     VALUE is JSON if it can be read as JSON, and text if not: 1 is a number, "1" in
     quotes of JSON is text, so is Ada. With --text it is text in any case. VALUE - is
-    standard input, without the line end at its end.
+    standard input, without a byte order mark before it and one line end after it.
     """
     data = _read_input() if value == "-" else value
     body = {
@@ -100,7 +107,12 @@ def put(session: Session, /, key: str, value: str, text: bool, **given: object) 
     session.show(answer, _written(answer, "written"))
 
 
-@click.command("get", cls=ClientCommand, example=GET)
+@click.command(
+    "get",
+    cls=ClientCommand,
+    example=GET,
+    ends=meanings(Exit.LOST, no="there is no such key"),
+)
 @KEY
 @LEVEL
 @click.option("--raw", is_flag=True, help="Print text as it is, without quotes.")
@@ -117,7 +129,12 @@ def get(session: Session, key: str, consistency: str | None, raw: bool) -> None:
     session.show(answer, value)
 
 
-@click.command("del", cls=ClientCommand, example=DELETE)
+@click.command(
+    "del",
+    cls=ClientCommand,
+    example=DELETE,
+    ends=meanings(Exit.CONDITION, Exit.UNCERTAIN, Exit.LOST, no="there is no such key"),
+)
 @KEY
 @IF_VERSION
 @LEVEL
@@ -133,7 +150,7 @@ def delete(
     session.show(answer, _written(answer, "deleted"))
 
 
-@click.command("keys", cls=ClientCommand, example=KEYS)
+@click.command("keys", cls=ClientCommand, example=KEYS, ends=meanings(Exit.LOST))
 @click.argument("prefix", default="", shell_complete=suggest_keys)
 @click.option("--limit", type=WholeNumber(min=0), metavar="N", help="At most so many.")
 @click.pass_obj
@@ -167,13 +184,14 @@ def _listed(
 
 
 def _read_input() -> str:
+    if sys.stdin is None:
+        raise click.UsageError("there is no standard input: give the value itself.")
     try:
-        data = sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
-        raise click.UsageError(
-            f"standard input is not UTF-8: {error.reason}."
-        ) from error
-    return data.removesuffix("\n")
+        data = utf8_text(sys.stdin.buffer.read())
+    except NotUtf8 as error:
+        raise click.UsageError(f"cannot read standard input: {error}.") from error
+    end = "\r\n" if data.endswith("\r\n") else "\n"
+    return data.removesuffix(end)
 
 
 def _as_json(data: str) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from console.command import ClientCommand, WholeNumber
-from console.exits import Exit
+from console.exits import Exit, meanings
 from console.session import Session, parsed
 from console.suggestions import suggest_modes, suggest_nodes
-from console.words import nodes_text, size_text
+from console.words import lost_text, nodes_text, size_text
 
 NODE = click.argument("node", type=WholeNumber(min=0), shell_complete=suggest_nodes)
 # What a failure does to a node, in the modes that are known here; a store may have others.
@@ -44,7 +44,7 @@ node 2: removed
 """
 
 
-@click.command("fail", cls=ClientCommand, example=FAIL)
+@click.command("fail", cls=ClientCommand, example=FAIL, ends=meanings(Exit.UNCERTAIN))
 @NODE
 @click.option(
     "--mode",
@@ -62,7 +62,12 @@ def fail(session: Session, node: int, mode: str | None) -> None:
     session.show(answer, f"node {node}: {parsed(answer)['status']}; {how}")
 
 
-@click.command("recover", cls=ClientCommand, example=RECOVER)
+@click.command(
+    "recover",
+    cls=ClientCommand,
+    example=RECOVER,
+    ends=meanings(Exit.UNCERTAIN, Exit.LOST, no="it could not catch up yet"),
+)
 @NODE
 @click.option(
     "--accept-loss",
@@ -74,15 +79,19 @@ def recover(session: Session, node: int, accept_loss: bool) -> Exit:
     """Bring a node back, and wait until it has what it missed.
 
     It copies that from its peers and nothing else. Exit status 1 if it could not catch
-    up yet, as a node that it needs is down.
+    up yet, as a node that it needs is down, and 7 if it cannot at all, as data are lost.
     """
     answer = session.ask("POST", f"/recover/{node}", {"accept_loss": accept_loss})
     found = parsed(answer)
     session.show(answer, f"node {node}: {_recovered(found)}")
-    return Exit.DONE if found["status"] == "up" else Exit.NO
+    if found["status"] == "up":
+        return Exit.DONE
+    return Exit.LOST if found.get("lost_shards") else Exit.NO
 
 
-@click.command("add-node", cls=ClientCommand, example=ADD)
+@click.command(
+    "add-node", cls=ClientCommand, example=ADD, ends=meanings(Exit.UNCERTAIN, Exit.LOST)
+)
 @click.option(
     "--peer-url",
     metavar="URL",
@@ -100,7 +109,12 @@ def add_node(session: Session, peer_url: str | None) -> None:
     session.show(answer, f"node {node['node_id']}: {_added(node)}")
 
 
-@click.command("remove-node", cls=ClientCommand, example=REMOVE)
+@click.command(
+    "remove-node",
+    cls=ClientCommand,
+    example=REMOVE,
+    ends=meanings(Exit.UNCERTAIN, Exit.LOST),
+)
 @NODE
 @click.pass_obj
 def remove_node(session: Session, node: int) -> None:
@@ -125,6 +139,8 @@ def _recovered(node: Mapping[str, Any]) -> str:
         text += f", waits until a majority is up ({nodes_text(waits)} down)"
     elif waits:
         text += f", waits for {nodes_text(waits)}, which alone has what it lacks"
+    if node.get("lost_shards"):
+        text += f"; {lost_text(node['lost_shards'])}"
     took = node.get("recovery")
     if took is None or (took["removed"] is None and node["status"] != "up"):
         return text  # what was not measured on the way is not known yet

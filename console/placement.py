@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from console.command import ClientCommand
+from console.exits import meanings
 from console.session import Session, parsed
 from console.suggestions import suggest_keys
 from console.tables import table, text_of
@@ -24,7 +25,7 @@ node  status  holds   in sync  version
 """
 
 
-@click.command("where", cls=ClientCommand, example=WHERE)
+@click.command("where", cls=ClientCommand, example=WHERE, ends=meanings())
 @click.argument("key", shell_complete=suggest_keys)
 @click.pass_obj
 def where(session: Session, key: str) -> None:

@@ -24,6 +24,7 @@ from console.saving import AGAIN, Asker, Stopped, Tell, next_page
 WORKERS = 8  # requests side by side: durable writes that come together share a flush
 BATCH_MAX = 250  # records in one, so that a slow disk answers within a request's time
 BATCH_BYTES_MAX = 1 << 19
+DATA_LOST = "data_lost"  # to ask again does not help
 NAMED_MAX = 5  # keys that are told by name
 _encode = msgspec.json.Encoder().encode
 _OPEN, _CLOSE = b'{"operations":[', b"]}"
@@ -208,7 +209,8 @@ def _ask(asker: Asker, batch: Batch) -> list[_Result]:
 
 
 def _refused(entry: Entry, detail: str, code: str) -> Stopped:
-    return Stopped(f"key {entry.key!r} was refused: {detail}", Exit.NO, code)
+    status = Exit.LOST if code == DATA_LOST else Exit.NO
+    return Stopped(f"key {entry.key!r} was refused: {detail}", status, code)
 
 
 def _count_held(asker: Asker, entry: Entry, version: str | None, tally: Tally) -> None:

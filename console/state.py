@@ -10,7 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from console.session import Document, Session, parsed
-from console.words import nodes_text, share_text
+from console.words import lost_text, nodes_text, share_text
+
+# In the order in which the first line of `status` tells of nodes that are not well.
+WORDS = DOWN, HELD_UP, WAITING, RECOVERING, STALE, IN_TROUBLE = (
+    "down",
+    "held up by lost data",
+    "waiting",
+    "recovering",
+    "stale",
+    "in trouble",
+)
 
 
 def fetch(session: Session) -> dict[str, Any]:
@@ -72,6 +82,11 @@ def not_served(
 
 
 def _no_leader(shard: Mapping[str, Any]) -> str:
+    if shard["lost"]:
+        return (
+            "a majority of the members lost their data: recover one of them with "
+            "--accept-loss, and then the others"
+        )
     count, live = len(shard["replicas"]), len(shard["live"])
     verb = "answers" if live == 1 else "answer"
     found = f"no leader: {live} of {count} members {verb}"
@@ -81,12 +96,37 @@ def _no_leader(shard: Mapping[str, Any]) -> str:
     return f"{found}, and {count // 2 + 1} have to: recover {nodes_text(silent)}"
 
 
+def standings(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The nodes that are not well in a few words, such as `nodes 1 and 2 down`."""
+    by_word: dict[str, list[int]] = {word: [] for word in WORDS}
+    for node in nodes:
+        word = _standing(node)
+        if word:
+            by_word[word].append(node["node_id"])
+    return [f"{nodes_text(ids)} {word}" for word, ids in by_word.items() if ids]
+
+
+def _standing(node: Mapping[str, Any]) -> str:
+    """A node's state in a word or two, the worst if there are several; empty: well."""
+    if node["status"] == "down":
+        return DOWN
+    if node["status"] != "up" and node.get("lost_shards"):
+        return HELD_UP
+    if node["status"] != "up":
+        return WAITING if node["waiting_for"] else RECOVERING
+    if node["stale_keys"] and "raft" not in node:  # a member that is up gets them now
+        return STALE
+    return IN_TROUBLE if node.get("problem") else ""
+
+
 def _problems(node: Mapping[str, Any]) -> list[str]:
     name, found = f"node {node['node_id']}", []
     if node["status"] != "up":
         waits = node["waiting_for"]
         why = f", waits for {nodes_text(waits)}" if waits else ""
         found.append(f"{name} is {node['status']}{why}")
+    if node.get("lost_shards"):
+        found.append(f"{name}: {lost_text(node['lost_shards'])}")
     if node["stale_keys"] and "raft" not in node:
         found.append(f"{name} lacks {node['stale_keys']:,} keys")
     elif node["stale_keys"] and node["status"] != "up":  # one that is up gets them now

@@ -9,9 +9,9 @@ import click
 from rich.table import Table
 
 from console.command import ClientCommand
-from console.exits import Exit
+from console.exits import Exit, meanings
 from console.session import Session
-from console.state import fetch
+from console.state import fetch, standings
 from console.tables import table, text_of
 from console.words import count_text, share_text, size_text
 
@@ -27,15 +27,23 @@ COLUMNS = (">keys", ">load", ">share", ">stale", "waits for", "problem")
 RAFT_COLUMNS = ("role", ">term", ">revision")
 
 
-@click.command("status", cls=ClientCommand, example=STATUS)
+@click.command(
+    "status",
+    cls=ClientCommand,
+    example=STATUS,
+    ends=meanings(no="something is not well: see the first line"),
+)
 @click.pass_obj
 def status(session: Session) -> Exit:
     """Show the cluster, node by node.
 
     A node's share is the part of the key space that it holds a replica of; stale is how
     many keys it lacks, or has an older version of. A member of a Raft cluster has a role, a
-    term and a revision too, and stale is how many changes it is behind. Exit status 1
-    unless all is well: every node up, none stale, every key readable and writable.
+    term and a revision too, and stale is how many changes it is behind.
+
+    The first line ends with "ready" if every key can be read and written and all else is
+    well, and the exit status is 0. What is not well follows, as in "ready, node 1 down" or
+    "not ready, nodes 1 and 2 down", and the exit status is 1.
     """
     state = fetch(session)
     session.show(state, text_of(headline(state), node_table(state["nodes"])))
@@ -43,7 +51,7 @@ def status(session: Session) -> Exit:
 
 
 def headline(state: Mapping[str, Any]) -> str:
-    """The cluster on one line, and a line for each thing that cannot be served."""
+    """The cluster and all that is not well on a line, and one for each unserved part."""
     count, factor = len(state["nodes"]), state["replication_factor"]
     nodes = "1 node" if count == 1 else f"{count} nodes"
     copies = "1 replica" if factor == 1 else f"{factor} replicas"
@@ -51,8 +59,9 @@ def headline(state: Mapping[str, Any]) -> str:
         copies = "all with every key"
     else:
         copies += " of a key"
-    ready = "ready" if state["ready"] else "not ready"
-    text = f"{nodes}, {copies}, {state['protocol']}, {state['placement']}: {ready}"
+    found = ["ready" if state["ready"] else "not ready", *standings(state["nodes"])]
+    how = f"{state['protocol']}, {state['placement']}"
+    text = f"{nodes}, {copies}, {how}: {', '.join(found)}"
     return "\n".join([text, *(f"  {each}" for each in state["not_served"])])
 
 

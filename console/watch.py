@@ -19,6 +19,7 @@ from rich.text import Text
 from client import NoConnection, StoreError, Unavailable
 from console.around import event_text
 from console.command import ClientCommand, WholeNumber
+from console.exits import meanings
 from console.failures import line_of
 from console.rates import SAMPLES, Rate, Timings, rates, timings_of
 from console.session import Session, parsed, say, to_json
@@ -51,7 +52,7 @@ class Frame:
     events: Sequence[Mapping[str, Any]]
 
 
-@click.command("watch", cls=ClientCommand, example=WATCH)
+@click.command("watch", cls=ClientCommand, example=WATCH, ends=meanings())
 @click.option(
     "--interval",
     type=click.FloatRange(0.05, 3_600),
@@ -68,7 +69,8 @@ def watch(session: Session, interval: float, count: int | None) -> None:
 
     Its state, the operations a second and their latency, and the latest events; on a
     terminal in place, in a pipe as one block after the other, with --json one line for
-    each look. A server that goes away is waited for.
+    each look. A server that goes away is waited for. Exit status 0 however the cluster is:
+    `status` tells a script whether all is well.
     """
     fetch(session)  # what never answered is not waited for
     shown: list[Mapping[str, Any]] = []

@@ -15,6 +15,12 @@ def nodes_text(nodes: Sequence[int]) -> str:
     return f"nodes {', '.join(map(str, first))} and {last}"
 
 
+def lost_text(count: int) -> str:
+    """How many shards of a node are lost, and what helps."""
+    shards = "1 shard" if count == 1 else f"{count:,} shards"
+    return f"the data of {shards} are lost: only recover NODE --accept-loss helps"
+
+
 def share_text(share: float) -> str:
     """A part of the key space in per cent; not 0 if it is anything."""
     return f"{share:.1%}" if share >= 0.001 or not share else "<0.1%"

@@ -112,8 +112,6 @@ async function press(button, action, id) {
   });
   busy.delete(name);
   if (action.path === "fail") state.recoveries.delete(id);
-  if (answer.status === 200) state.isLossOffered = false;
-  else if (answer.data?.detail?.includes("accept_loss")) state.isLossOffered = true;
   const { recovery, status } = answer.data ?? {};
   const isWhole = status === "up" || recovery?.removed != null; // else it is not over yet
   if (recovery && isWhole) state.recoveries.set(id, { ...recovery, isRebuild });
@@ -159,13 +157,17 @@ function outcome(action, id, answer) {
     const why = answer.data?.detail ?? "the server did not answer";
     return `${action.label} node ${id}: ${answer.status || "no answer"}, ${why}.`;
   }
-  const { status, waiting_for: waiting } = answer.data;
+  const { status, waiting_for: waiting, lost_shards: lost = 0 } = answer.data;
   if (action.path === "fail") {
     const said = MODES[action.id]?.[1] ?? (() => `Node ${id} is down (${action.id}).`);
     return said(id);
   }
   if (action === REMOVE) return `Node ${id} was removed.`;
   if (status === "up") return `Node ${id} is up: it lacks nothing.`;
+  if (lost) {
+    return `Node ${id} is back, but data are lost, and no waiting brings them back: they are ` +
+      "served again once a node is recovered with the loss accepted.";
+  }
   return waiting.length
     ? `Node ${id} is back, and waits for others before it can serve.`
     : `Node ${id} is back and recovering.`;

@@ -34,6 +34,9 @@ export function keepToken(text) {
   }
 }
 
+/** Whether a header can carry a token. */
+export const canBeSent = (text) => /^[ -~]+$/.test(text);
+
 /** Whether a token is sent with each request. */
 export const hasToken = () => token !== "";
 

@@ -39,6 +39,9 @@ async function start(token) {
 
 document.getElementById("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  start(document.getElementById("token").value);
+  const token = document.getElementById("token").value.trim();
+  if (/^[ -~]*$/.test(token)) return start(token);
+  document.getElementById("token-message").textContent =
+    "A token has no letters but those of ASCII.";
 });
 start("");

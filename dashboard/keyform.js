@@ -9,11 +9,11 @@ import {
 import { playFlow } from "./flow.js";
 import { chooseKey, hurry } from "./poll.js";
 import { mayChange, on, state, tell } from "./state.js";
-import { certainty, isLost, meaning, verdicts } from "./words.js";
+import { certainty, meaning, verdicts } from "./words.js";
 
 /**
  * @typedef {import("./words.js").Asked & {line: string, body: string,
- *   isLost: boolean, meaning: import("./words.js").Meaning,
+ *   meaning: import("./words.js").Meaning,
  *   verdicts: import("./words.js").Verdict[]}} Journey
  */
 
@@ -121,7 +121,7 @@ async function send(op) {
   const asked = { op, key, isNew: request.isNew, level: request.level, answer };
   state.journey = {
     ...asked, line: `${method} ${path}`, body: body ?? "",
-    meaning: meaning(asked), verdicts: verdicts(asked, state.place), isLost: isLost(asked),
+    meaning: meaning(asked), verdicts: verdicts(asked, state.place),
   };
   setAttribute(byId("answer"), "aria-busy", null);
   tell("journey");
@@ -187,9 +187,7 @@ function drawChips(journey) {
   const chips = [
     ["certain", certainty(journey)],
     ["version", version ? `version ${version}` : ""],
-    ["retry", answer.retryAfter && !journey.isLost
-      ? `try again after ${answer.retryAfter} s`
-      : ""],
+    ["retry", answer.retryAfter ? `try again after ${answer.retryAfter} s` : ""],
     ["took", `round trip ${duration(answer.ms / 1000)}`],
   ].filter(([, text]) => text);
   syncList(byId("answer-chips"), chips, ([name]) => name, () => el("li"), (item, [, text]) => {

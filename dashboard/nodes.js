@@ -10,7 +10,7 @@ import {
 } from "./dom.js";
 import { protocol } from "./protocols.js";
 import { SIGNS } from "./ring.js";
-import { hasLost, shareOf } from "./shares.js";
+import { shareOf } from "./shares.js";
 import { copies, nodeOf, on, select, state, wasWiped } from "./state.js";
 
 const panel = byId("node-panel");
@@ -153,8 +153,7 @@ function drawButtons() {
   if (!node) return;
   for (const [button, action] of panelButtons) updateButton(button, action, node);
   updateButton(lossButton, ACCEPT_LOSS, node);
-  const isLossy = state.isLossOffered && node.status !== "up";
-  show(lossButton, hasLost(node.node_id) || (isLossy && panelButtons.length > 0));
+  show(lossButton, node.lost_shards > 0);
   updateButton(removeButton, REMOVE, node);
   show(removeButton, state.canChangeNodes);
   showWhyNot(byId("node-why-not"));

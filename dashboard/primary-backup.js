@@ -2,7 +2,7 @@
 // who is in sync. protocols.js says what each of them is for.
 
 import { bytes, duration, nodeNames, number, percent, plural, sentence } from "./dom.js";
-import { hasLost, loneShareOf, sumShares } from "./shares.js";
+import { loneShareOf, sumShares } from "./shares.js";
 import { copies, nodeOf, state, wasWiped } from "./state.js";
 
 const serving = (shard) => shard.in_sync.filter((id) => shard.live.includes(id));
@@ -11,7 +11,7 @@ const have = (ids) => (ids.length > 1 ? "have" : "has");
 /** The state of a node in one or two sentences. */
 function stateOf(node) {
   const waiting = node.waiting_for;
-  if (hasLost(node.node_id)) {
+  if (node.lost_shards) {
     return "Every in-sync copy of some of its keys lost its storage. Those keys answer 503 " +
       "until a node is recovered with the loss accepted: its copy is then the truth.";
   }
@@ -243,6 +243,9 @@ export const primaryBackup = {
   read,
   absent: "As far as the store knows it was never written: a replica in sync holds neither it " +
     "nor a tombstone of it.",
+  lost: "each copy that had the newest state lost its storage. It is served again once somebody " +
+    "accepts the loss. Select one of its replicas on the ring, and recover it with the loss " +
+    "accepted: what it still holds is then the truth.",
   unavailable: [
     " It is not a 404: with every in-sync copy out of reach nobody can know whether the key " +
       "exists, and the store does not guess.",

@@ -31,13 +31,15 @@ import { state } from "./state.js";
  *   shown: (id: ?number) => string, sync: (replica: Object, place: Place) => string,
  *   stale: string, inSync: string, written: (asked: Asked) => string,
  *   deleted: (asked: Asked) => string, read: (asked: Asked) => string,
- *   absent: string, unavailable: [string, string], reason: (id: number, place: ?Place) => string,
+ *   absent: string, lost: string, unavailable: [string, string],
+ *   reason: (id: number, place: ?Place) => string,
  *   verdict: (asked: Asked, id: number, place: ?Place) => Verdict,
  *   tour: TourWords}} Protocol
  *   isLate: what a node lacks counts as something wrong; isThin: a shard has fewer copies than
  *   it should; lead: who leads; back: what one does that runs and is not up, at the node, in
  *   the legend, of one and of many; problem: what a node has one of, and what its text begins
- *   with; unavailable: of a read, of a change; reason: why a replica cannot take part
+ *   with; lost: why it does not help to wait; unavailable: of a read, of a change; reason: why a
+ *   replica cannot take part
  */
 
 const PROTOCOLS = { "primary-backup": primaryBackup, raft };

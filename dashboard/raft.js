@@ -12,6 +12,11 @@ const LAG = "change";
 /** The state of a node in one or two sentences. */
 function stateOf(node) {
   const { raft, status, stale_keys: behind } = node;
+  if (node.lost_shards) {
+    return "A majority of the members lost their data, so nobody knows what was acknowledged, " +
+      "and no waiting helps. Recover one member with the loss accepted: what it holds is then " +
+      "the truth.";
+  }
   if (status === "down") return downText(node);
   if (raft?.role === "learner") {
     return "It is a learner: it copies what the leader has, and gets a vote once it has " +
@@ -33,7 +38,7 @@ function downText(node) {
     return "It is down and its data are gone. Once recovered it joins anew and copies everything.";
   }
   if (!node.raft) return "It has not answered yet, so nobody knows what it holds.";
-  if (last?.detail.endsWith("(pause)")) {
+  if (last?.mode === "pause") {
     return "Its process stands still with its connections open, so that it is silent like one " +
       `behind a cut cable. ${lacks}`;
   }
@@ -267,6 +272,9 @@ export const raft = {
   read,
   absent: "There is neither a value nor a tombstone: it was never written, or deleted longer ago " +
     "than tombstones are kept.",
+  lost: "a majority of the members lost their data, so nobody knows what was acknowledged. It is " +
+    "served again once somebody accepts the loss. Select a member and recover it with the loss " +
+    "accepted: what it holds is then the truth.",
   unavailable: [
     " It is not a 404: without a majority no member can know whether it has the newest value, " +
       "and the store does not guess.",

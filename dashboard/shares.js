@@ -20,12 +20,6 @@ export function loneShareOf(id) {
   return sumShares((shard) => shard.in_sync.length === 1 && shard.in_sync[0] === id);
 }
 
-/** Whether some shard of this node lost every in-sync copy. */
-export function hasLost(id) {
-  const shards = state.shards?.shards ?? [];
-  return nodeOf(id) !== undefined && shards.some((one) => one.lost && one.replicas.includes(id));
-}
-
 /** Of members that vote: who they are, who of them answers, and how many have to. */
 export function quorum() {
   const voters = (state.shards?.shards[0]?.replicas ?? []).filter(nodeOf);

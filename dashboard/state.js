@@ -8,7 +8,8 @@
  *   size_bytes: number, urls: string[]}} Raft
  * @typedef {{node_id: number, status: string, keys: ?number, bytes: ?number,
  *   stale_keys: ?number, waiting_for: number[], zone: ?string, problem?: string,
- *   recovery?: Recovery, raft?: Raft}} NodeInfo  a number is null where it is not known
+ *   lost_shards?: number, recovery?: Recovery, raft?: Raft}} NodeInfo  a number is null where
+ *   it is not known
  * @typedef {{replicas: number[], in_sync: number[], live: number[], readable: boolean,
  *   writable: boolean, lost: boolean, share: number}} Shard
  * @typedef {{partition_count: number, shards: Shard[],
@@ -18,7 +19,7 @@
  * @typedef {{key: string, token: string, partition: number, replica_set: number[],
  *   replicas: Replica[]}} Place
  * @typedef {{number: number, at: string, kind: string, detail: string,
- *   node_id?: number}} ClusterEvent
+ *   node_id?: number, mode?: string}} ClusterEvent  mode: in which the node was failed
  */
 
 export const state = {
@@ -30,7 +31,6 @@ export const state = {
   /** @type {string[]} */ levels: [], // that a request may ask for
   /** @type {string[]} */ modes: ["stop"], // in which a node may fail; none: not from here
   canChangeNodes: false, // nodes can be added and removed
-  isLossOffered: false, // a recovery was refused until somebody accepts a loss
   /** @type {?ShardMap} */ shards: null,
   /** @type {ClusterEvent[]} */ events: [], // oldest first
   /** @type {Map<number, Recovery>} */ recoveries: new Map(), // this page's last, by node
@@ -80,13 +80,7 @@ export function wasWiped(id) {
   if (own.at(-1)?.kind === "node_recovered") own.pop();
   const since = own.slice(own.findLastIndex((event) => event.kind === "node_recovered") + 1);
   return since.some((event) => event.kind === "storage_replaced" ||
-    (event.kind === "node_failed" && event.detail.endsWith("(wipe)")));
-}
-
-/** The shard that a place's key is in, if the map of the shards is known. */
-export function shardOf(place) {
-  const index = state.shards?.partitions[place?.partition]?.[0];
-  return state.shards?.shards[index];
+    (event.kind === "node_failed" && event.mode === "wipe"));
 }
 
 /** On how many nodes each key lives. */

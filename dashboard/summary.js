@@ -69,6 +69,8 @@ export function health() {
   const stale = late.reduce((sum, node) => sum + node.stale_keys, 0);
   const { lag, problem: [problem], back: [, , one, many] } = protocol();
   const parts = [];
+  const lost = sumShares((shard) => shard.lost);
+  if (lost > 0) parts.push(`the data of ${percent(lost)} of the key space are lost`);
   if (unread > 0) parts.push(protocol().outage(unread));
   else if (unwritten > 0) {
     parts.push(`${percent(unwritten)} of the key space cannot be written`);

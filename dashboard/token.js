@@ -1,6 +1,6 @@
 // Asking for a token when the server wants one. It is kept for this tab only, by api.js.
 
-import { ask, hasToken, keepToken, whenLocked } from "./api.js";
+import { ask, canBeSent, hasToken, keepToken, whenLocked } from "./api.js";
 import { byId, setText, show } from "./dom.js";
 import { hurry } from "./poll.js";
 import { on, state, tell } from "./state.js";
@@ -40,6 +40,7 @@ function open() {
 
 async function tryToken(token) {
   if (!token) return input.focus();
+  if (!canBeSent(token)) return setText(message, "A token has no letters but those of ASCII.");
   keepToken(token);
   const answer = await ask("GET", "/nodes");
   if (answer.status === 401) {

@@ -2,7 +2,7 @@
 // contract knows, and what each replica had to do with it.
 
 import { protocol } from "./protocols.js";
-import { nodeOf, shardOf, state } from "./state.js";
+import { nodeOf, state } from "./state.js";
 
 /**
  * @typedef {{tone: "ok"|"info"|"warn"|"bad", title: string, text: string,
@@ -37,10 +37,8 @@ const TABLE = {
     "in the address bar."],
   500: ["bad", "The server made a mistake", "Nobody can say whether it happened. Its log has " +
     "more."],
-  lost: ["bad", "Its newest copy is lost", "Nothing was done, and trying again will not help: " +
-    "each copy that had the newest state lost its storage. It is served again once somebody " +
-    "accepts the loss. Select one of its replicas on the ring, and recover it with the loss " +
-    "accepted: what it still holds is then the truth."],
+  "503 data_lost": ["bad", "Its newest copy is lost", () => "Nothing was done, and trying again " +
+    `will not help: ${protocol().lost}`],
   "503 unavailable": ["bad", "It cannot be served now", unavailableText],
   "503 overloaded": ["bad", "Too much at once", `${NOTHING_DONE} The server had too many ` +
     "requests in hand."],
@@ -62,18 +60,10 @@ const TABLE = {
  */
 export function meaning(asked) {
   const { status, data } = asked.answer;
-  const row = (isLost(asked) ? TABLE.lost : TABLE[`${asked.op} ${status}`]) ??
-    TABLE[`${status} ${data?.code}`] ?? TABLE[status];
+  const row = TABLE[`${asked.op} ${status}`] ?? TABLE[`${status} ${data?.code}`] ?? TABLE[status];
   const [tone, title, text] = row ?? ["warn", `Status ${status}`, "This page has no words for it."];
   const isOpen = !row || OPEN.includes(status);
   return { tone, title, text: typeof text === "function" ? text(asked) : text, isOpen };
-}
-
-/** Whether every in-sync copy of the key lost its storage, so that waiting does not help. */
-export function isLost({ key, answer }) {
-  if (answer.status !== 503 || answer.data?.code !== "unavailable") return false;
-  if (answer.data.detail?.includes("accept_loss")) return true;
-  return state.place?.key === key && shardOf(state.place)?.lost === true;
 }
 
 function absentText({ answer, op }) {

@@ -10,19 +10,22 @@ import secrets
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from access import KEEP, cannot, require
+from client import InvalidRequest, sendable
 from experiments.catalogue import CATALOGUE, Experiment
 from experiments.clusters import OwnClusters, RunningClusters
 from experiments.plot import draw
+from experiments.recording import Recording
 from experiments.report import exit_status, outcome_of, save, table_of, words_of
 from experiments.results import TrialResult
 from experiments.runner import Runner, Watch, units
-from processes.server import stoppable
+from processes.signals import stoppable
 
 LIST = "list"
 RESULTS = Path("results")
@@ -38,6 +41,9 @@ def main(argv: Sequence[str]) -> int:
     if chosen.name == LIST:
         console.print(catalogue(), markup=False, highlight=False)
         return 0
+    if not chosen.no_plot and find_spec("matplotlib") is None:
+        console.print("cannot draw without matplotlib: install it, or give --no-plot")
+        return 2
     experiment = CATALOGUE[chosen.name]
     try:
         folder = new_folder(chosen.out, experiment.name)
@@ -47,6 +53,9 @@ def main(argv: Sequence[str]) -> int:
         with stoppable():
             results = _run(console, experiment, chosen, folder)
             return _report(console, experiment, results, chosen, folder)
+    except OSError as error:
+        console.print(f"cannot write results: {error}", markup=False)
+        return 2
     except KeyboardInterrupt:
         console.print("Unknown: interrupted before there was a result.")
         return 2
@@ -58,8 +67,10 @@ def _run(
     """Every trial, with a progress bar and a line as each ends."""
     trials = experiment.trials
     total = sum(units(trial, chosen.repeat) for trial in trials)
-    console.print(f"{experiment.name}, seed {chosen.seed}", highlight=False)
+    title = f"{experiment.name}, seed {chosen.seed}"
+    console.print(title, highlight=False)
     with (
+        (folder / "history.jsonl").open("w", encoding="utf-8", buffering=1) as history,
         _clusters(experiment, chosen, folder) as clusters,
         Progress(
             TextColumn("{task.description}"),
@@ -77,7 +88,13 @@ def _run(
             progress.console.print(text, markup=False, highlight=False)
 
         watch = Watch(lambda count: progress.advance(bar, count), finished)
-        runner = Runner(clusters, watch, seed=chosen.seed, repeats=chosen.repeat)
+        runner = Runner(
+            clusters,
+            watch,
+            seed=chosen.seed,
+            repeats=chosen.repeat,
+            recording=Recording(history.write, note=f"experiment {title}"),
+        )
         return runner.run(trials)
 
 
@@ -109,6 +126,13 @@ def _report(
         return _no_folder(console, folder, error)
     console.print(f"Kept in {folder}", markup=False, highlight=False, soft_wrap=True)
     return exit_status(results)
+
+
+def _token(text: str) -> str:
+    try:
+        return sendable(text)
+    except InvalidRequest as error:
+        raise argparse.ArgumentTypeError(error.detail) from None
 
 
 def new_folder(chosen: Path | None, name: str) -> Path:
@@ -158,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
         help="use this running server instead of one of our own; may be given again, for "
         "another shape",
     )
-    made.add_argument("--token", help="the store's api_token")
+    made.add_argument("--token", type=_token, help="the store's api_token")
     made.add_argument("--seed", type=int, default=1, help="of keys and values (1)")
     made.add_argument("--out", type=Path, help="folder (results/<name>-<time>)")
     made.add_argument(

@@ -6,10 +6,11 @@ then any answer to a read can be judged, whichever nodes are down.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
+
+from checker.values import canonical
 
 OK = "ok"
 NOT_FOUND = "key_not_found"
@@ -104,7 +105,7 @@ class Expectation:
 
 def _text(value: Any) -> str:
     """A value in one spelling, so that true is not taken for 1."""
-    return json.dumps(value, sort_keys=True)
+    return canonical(value)
 
 
 def _brief(value: Any, *, quoted: bool = True) -> str:

@@ -71,6 +71,7 @@ class Recording:
 
     `write` is given each line with its end, one at a time. `show` is what the history
     has of a value: the value itself, or for large ones something that stands for it.
+    `now` is the clock of its times, in `unit`.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Recording:
         note: str = "",
         show: Callable[[Any], Any] = lambda value: value,
     ) -> None:
+        self.now = now
         self.show = show
         self._write = write
         self._lock = threading.Lock()
@@ -141,10 +143,12 @@ class RecordingClient:
         token = self._recorder.invoke(
             self.name, "read", key, level=_level_of(consistency)
         )
-        found = self._ask(
-            token, key, partial(self.store.read, key, consistency=consistency)
-        )
-        text = canonical(self._show(found.value))
+
+        def ask() -> tuple[Found, str]:
+            found = self.store.read(key, consistency=consistency)
+            return found, canonical(self._show(found.value))
+
+        found, text = self._ask(token, key, ask)
         self._recorder.ok(token, value=text, version=found.version)
         self._seen[key] = (found.version, text)
         return found

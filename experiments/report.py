@@ -25,6 +25,13 @@ STYLES = {
     Verdict.UNKNOWN: "yellow",
     Verdict.NOT_RUN: "dim",
 }
+# Of one test and of many, in the order in which they are told.
+STANDINGS = {
+    Verdict.HOLDS: ("holds", "hold"),
+    Verdict.VIOLATED: ("does not hold", "do not hold"),
+    Verdict.UNKNOWN: ("is unknown", "are unknown"),
+    Verdict.NOT_RUN: ("was not run", "were not run"),
+}
 EXIT_STATUS = {Verdict.HOLDS: 0, Verdict.VIOLATED: 1}  # anything else is 2
 
 
@@ -83,20 +90,23 @@ def words_of(results: Sequence[TrialResult]) -> str:
 
 
 def _sentence(results: Sequence[TrialResult]) -> str:
-    names: dict[Verdict, list[str]] = {verdict: [] for verdict in Verdict}
+    """The verdict, and where each test stands, so that the numbers add up."""
+    names: dict[Verdict, list[str]] = {verdict: [] for verdict in STANDINGS}
     for result in results:
         names[result.verdict].append(result.trial.name)
-    left_out = names[Verdict.NOT_RUN]
-    but = f" (not run: {', '.join(left_out)})" if left_out else ""
-    match overall(results):
-        case Verdict.HOLDS:
-            return f"Holds: {len(names[Verdict.HOLDS])} of {len(results)} tests{but}."
-        case Verdict.VIOLATED:
-            return f"Violated: test {', '.join(names[Verdict.VIOLATED])}{but}."
-        case _:
-            return (
-                f"Unknown: test {', '.join(names[Verdict.UNKNOWN]) or 'none ran'}{but}."
-            )
+    parts = [_standing(verdict, which) for verdict, which in names.items() if which]
+    tests = "1 test" if len(results) == 1 else f"{len(results)} tests"
+    verdict = overall(results).value.capitalize()
+    return f"{verdict}: of {tests}, {', '.join(parts) or 'none was run'}."
+
+
+def _standing(verdict: Verdict, names: Sequence[str]) -> str:
+    """How many tests stand so; which, where they do not simply hold."""
+    one, many = STANDINGS[verdict]
+    text = f"{len(names)} {one if len(names) == 1 else many}"
+    if verdict is Verdict.HOLDS:
+        return text
+    return f"{text} (test{'' if len(names) == 1 else 's'} {', '.join(names)})"
 
 
 def exit_status(results: Sequence[TrialResult]) -> int:
@@ -113,7 +123,7 @@ def save(
     results: Sequence[TrialResult],
     options: Mapping[str, Any],
 ) -> None:
-    """Write `result.json` and `history.jsonl` into the folder of the run."""
+    """Write `result.json` and `requests.jsonl` into the folder of the run."""
     content = {
         "experiment": experiment.name,
         "at": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -125,12 +135,12 @@ def save(
     }
     text = json.dumps(content, indent=2, ensure_ascii=False)
     (folder / "result.json").write_text(text + "\n", "utf-8")
-    with (folder / "history.jsonl").open("w", encoding="utf-8") as history:
+    with (folder / "requests.jsonl").open("w", encoding="utf-8") as requests:
         for result in results:
             for case in result.cases:
                 head = {"trial": result.trial.name, "case": str(case.case)}
                 for seen in case.observations:
-                    history.write(json.dumps({**head, **asdict(seen)}) + "\n")
+                    requests.write(json.dumps({**head, **asdict(seen)}) + "\n")
 
 
 def as_dict(result: TrialResult) -> dict[str, Any]:

@@ -6,13 +6,13 @@ the results (experiments/report.py).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from client import StoreError
 from experiments.catalogue import Case, Scenario, Shape, Trial
+from experiments.recording import Recording
 from experiments.results import CaseResult, TrialResult
 from experiments.scenarios import SCENARIOS
 from experiments.session import UNREADABLE, UP, Session, Store, StoreSilent
@@ -65,7 +65,10 @@ def units_of_case(trial: Trial) -> int:
 
 
 class Runner:
-    """Runs trials. An interruption ends the run; what was found until then is kept."""
+    """Runs trials. An interruption ends the run; what was found until then is kept.
+
+    `recording` is told what clients asked and were told, by default for nobody.
+    """
 
     def __init__(
         self,
@@ -74,14 +77,14 @@ class Runner:
         *,
         seed: int = 1,
         repeats: int = 1,
-        clock: Callable[[], float] = time.perf_counter,
+        recording: Recording | None = None,
     ) -> None:
         self.interrupted = False
         self._clusters = clusters
         self._seed = seed
         self._repeats = repeats
         self._watch = watch
-        self._clock = clock
+        self._recording = recording or Recording(lambda _line: None)
 
     def run(self, trials: Sequence[Trial]) -> list[TrialResult]:
         """Every trial in order, each with all of its cases."""
@@ -129,14 +132,13 @@ class Runner:
 
     def _session(self, trial: Trial, case: Case, tick: Callable[[], None]) -> Session:
         store = self._clusters.store(trial.shape)
-        seed = f"{self._seed} {trial.name} {case}"
         session = Session(
             store,
+            self._recording,
             trial.shape,
-            self._clusters.prefix,
-            seed,
+            prefix=self._clusters.prefix,
+            name=f"seed {self._seed}, test {trial.name}, {case}",
             tick=tick,
-            clock=self._clock,
         )
         try:
             states = session.states()

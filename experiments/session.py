@@ -7,20 +7,21 @@ and no answer unjudged. A `Session` lasts for one run of a trial.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
-from client import Found, Node, StoreError, Written
+from client import Node, StoreError, Written
 from experiments.catalogue import Shape
 from experiments.expectation import MALFORMED, NO_ANSWER, OK, Answer, Expectation
+from experiments.recording import Recording
+from experiments.recording import Store as Keys
 from experiments.results import Observation
 
 SILENCES_MAX = 5  # in a row, before it is taken for dead
 # What the client raises where an answer lacks what the contract says is in it.
-UNREADABLE = (TypeError, KeyError, AttributeError)
+UNREADABLE = (TypeError, KeyError, AttributeError, ValueError)
 UP = "up"
 DOWN = "down"
 
@@ -29,12 +30,9 @@ class StoreSilent(Exception):
     """The store has stopped answering: there is no point in asking on."""
 
 
-class Store(Protocol):
+class Store(Keys, Protocol):
     """What an experiment needs of a store: a client.Client."""
 
-    def write(self, key: str, value: Any) -> Written: ...
-    def read(self, key: str) -> Found: ...
-    def delete(self, key: str) -> Written: ...
     def fail(self, node_id: int) -> Node: ...
     def recover(self, node_id: int) -> Node: ...
     def nodes(self) -> list[Node]: ...
@@ -43,31 +41,34 @@ class Store(Protocol):
 class Session:
     """One run's requests, what they showed, and what is expected next.
 
-    `prefix` begins every key, so that a store in use is not disturbed. `tick` is told
-    after each request, for a progress bar; `clock` is in seconds.
+    `recording` is the history of the whole experiment, with times in microseconds.
+    `prefix` begins every key, so that a store in use is not disturbed. `name` tells this
+    run from all others: it draws keys and values, and is its client's in the history.
+    `tick` is told after each request, for a progress bar.
     """
 
     def __init__(
         self,
         store: Store,
+        recording: Recording,
         shape: Shape,
-        prefix: str,
-        seed: str,
         *,
-        tick: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.perf_counter,
+        prefix: str,
+        name: str,
+        tick: Callable[[], None],
     ) -> None:
         self.shape = shape
-        self.random = random.Random(seed)
+        self.random = random.Random(name)
         self.expectation = Expectation()
         self.findings: list[str] = []
         self.observations: list[Observation] = []
         self.down: set[int] = set()
         self._store = store
+        self._keys = recording.client(store, name)
         self._prefix = prefix
         self._tick = tick
-        self._clock = clock
-        self._began = clock()
+        self._now = recording.now
+        self._began = self._now()
         self._silences = 0
 
     # --- Keys ------------------------------------------------------------------------
@@ -84,7 +85,7 @@ class Session:
             "text": f"{self.random.getrandbits(64):016x}",
             "number": len(self.observations),
         }
-        answer = self._send("write", key, lambda: self._store.write(key, value))
+        answer = self._send("write", key, lambda: self._keys.write(key, value))
         if answer.code == OK:
             self.expectation.written(key, value, self._replicas(key, answer.value))
         else:
@@ -92,7 +93,7 @@ class Session:
 
     def delete(self, key: str) -> None:
         """Delete a key that has a value, and expect it to be acknowledged."""
-        answer = self._send("delete", key, lambda: self._store.delete(key))
+        answer = self._send("delete", key, lambda: self._keys.delete(key))
         if answer.code == OK:
             self.expectation.deleted(key, self._replicas(key, answer.value))
         else:
@@ -102,7 +103,7 @@ class Session:
         """Read the keys, by default all that have a known state, and judge the answers."""
         known = self.expectation.keys
         for key in known if keys is None else [key for key in keys if key in known]:
-            answer = self._send("read", key, partial(self._store.read, key))
+            answer = self._send("read", key, partial(self._keys.read, key))
             if answer.code == OK:
                 asked = set(answer.value.replicas) & self.down
                 if asked:
@@ -158,20 +159,20 @@ class Session:
     # --- What every request has in common --------------------------------------------
 
     def _send(self, operation: str, subject: str, act: Callable[[], Any]) -> Answer:
-        began = self._clock()
+        began = self._now()
         try:
             answer = Answer(OK, act())
         except StoreError as error:
             answer = Answer(error.code, detail=error.detail)
         except UNREADABLE as error:
             answer = Answer(MALFORMED, detail=f"{type(error).__name__}: {error}")
-        ended = self._clock()
+        ended = self._now()
         self.observations.append(
             Observation(
                 operation=operation,
                 subject=subject,
-                began_seconds=began - self._began,
-                latency_ms=(ended - began) * 1000,
+                began_seconds=(began - self._began) / 1e6,
+                latency_ms=(ended - began) / 1e3,
                 outcome=answer.code,
             )
         )

@@ -1,1 +1,1 @@
-"""Processes that experiments and benchmarks start, wait for and end; never any other."""
+"""Processes: those that are started, waited for and ended, and the end of this one."""

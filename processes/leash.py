@@ -27,6 +27,8 @@ def main(arguments: list[str]) -> int:
     parent, *command = arguments
     if not end_with(int(parent)):
         return 1
+    # By it who started the program ends it, also where that one is told to ignore it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)
     except OSError as error:

@@ -12,13 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import TypeVar
+
+from processes.signals import uninterrupted
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -203,45 +203,3 @@ def answers(port: int, path: str) -> bool:
     except OSError:
         return False
     return head[9:10] == b"2"
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGTERM and Ctrl-C end what runs, with everything that it started.
-
-    Ctrl-C too where it is ignored, as a shell has it for what runs in the background.
-    """
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with _handled_by(stop):
-        yield
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off SIGTERM and Ctrl-C until the end of what may not be left half done.
-
-    A process whose start is interrupted runs, and nobody has it to end it. Elsewhere than
-    in the main thread, where Python handles signals, nothing has to be done.
-    """
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    try:
-        with _handled_by(lambda number, _frame: came.append(number)):
-            yield
-    finally:
-        for number in came:
-            signal.raise_signal(number)
-
-
-@contextmanager
-def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    with ExitStack() as restored:  # all of it, also if one of them comes meanwhile
-        for number in (signal.SIGTERM, signal.SIGINT):
-            restored.callback(signal.signal, number, signal.getsignal(number))
-            signal.signal(number, handler)
-        yield

@@ -24,6 +24,7 @@ from models import (
     Operation,
     ReadOutcome,
     Record,
+    Unavailable,
     Version,
     VersionMismatch,
     WriteOutcome,
@@ -111,8 +112,12 @@ class View(Protocol[S]):
         At a majority of the live nodes; False if they did not confirm it.
         """
 
-    def explain(self, shard: S) -> str:
-        """Why the shard cannot be served now, in words, and what would help."""
+    def refusal(self, shard: S, otherwise: str = "") -> Unavailable:
+        """The error for a shard that cannot be served now; it says what would help.
+
+        DataLost if every in-sync copy is lost. `otherwise` is what went wrong, in words,
+        where the shard itself could be served.
+        """
 
 
 class ReplicationProtocol(ABC):

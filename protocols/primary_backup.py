@@ -68,7 +68,7 @@ class PrimaryBackup(ReplicationProtocol):
         if not shard.writable:
             yield from _make_writable(view, shard, view.min_in_sync)
         if not shard.sources:
-            raise Unavailable(view.explain(shard))
+            raise view.refusal(shard)
         if intent.condition is not None:
             current = yield from self._current(view, shard, key)
             check_condition(intent.condition, current, intent, view.now_ms())
@@ -119,7 +119,7 @@ class PrimaryBackup(ReplicationProtocol):
         answers: Answers = yield Ask(shard.members, Get(key))
         held = [r for node, r in answers.answered.items() if node in shard.members]
         if not held:
-            raise Unavailable(view.explain(shard))
+            raise view.refusal(shard)
         records = [record for record in held if record is not None]
         newest = max(records, key=lambda record: record.version, default=None)
         value, expires = (newest.value, newest.expires_at_ms) if newest else (None, 0)
@@ -150,8 +150,9 @@ class PrimaryBackup(ReplicationProtocol):
         try:
             yield from self.expire(view, key)
         except Uncertain as error:
-            raise Unavailable(
-                f"cannot bury the expired record, nothing else was done (key={key!r})"
+            raise view.refusal(
+                shard,
+                f"cannot bury the expired record, nothing else was done (key={key!r})",
             ) from error
         return (yield from _held(view, shard, key))
 
@@ -174,9 +175,10 @@ class PrimaryBackup(ReplicationProtocol):
         try:
             yield from self.settle(view, key)
         except Uncertain as error:
-            raise Unavailable(
+            raise view.refusal(
+                view.shard(key),
                 "cannot go on while an earlier write of this key is unsettled; nothing of "
-                f"this request was done, try again (key={key!r})"
+                f"this request was done, try again (key={key!r})",
             ) from error
 
     def _write_one(
@@ -202,7 +204,7 @@ class PrimaryBackup(ReplicationProtocol):
             silent = silent or bool(answers.silent)
         if silent:
             raise Uncertain(_uncertain(record))
-        raise Unavailable(view.explain(shard))
+        raise view.refusal(shard)
 
     def _settle_if_unsettled(self, view: View[S], key: str) -> Operation[None]:
         if key in view.shard(key).unsettled:
@@ -241,7 +243,7 @@ def _replicate(
     confirmed = tuple(answers.answered)
     if len(confirmed) < len(shard.replicas) or targets is not shard.targets:
         if not confirmed and not answers.silent and not sent_before:
-            raise Unavailable(view.explain(shard))
+            raise view.refusal(shard)
         shard.unsettled.add(record.key)
         if not view.conclude(shard, record.key, confirmed, enough):
             raise Uncertain(_uncertain(record))
@@ -266,9 +268,11 @@ def _make_writable(view: View[S], shard: S, enough: int) -> Operation[None]:
     """
     view.evict_absent(shard, enough)
     if len(shard.members) < enough:
-        raise Unavailable(view.explain(shard))
+        raise view.refusal(shard)
     if not (yield from view.save()):
-        raise Unavailable("cannot write when the cluster's state cannot be saved")
+        raise view.refusal(
+            shard, "cannot write when the cluster's state cannot be saved"
+        )
 
 
 def _held(view: View[S], shard: S, key: str) -> Operation[Record | None]:
@@ -278,7 +282,7 @@ def _held(view: View[S], shard: S, key: str) -> Operation[Record | None]:
         if answers.answered and source in shard.sources:  # not wiped meanwhile
             record: Record | None = answers.answered[source]
             return record
-    raise Unavailable(view.explain(shard))
+    raise view.refusal(shard)
 
 
 def _read_one(view: View[S], shard: S, key: str) -> Operation[ReadOutcome]:
@@ -304,7 +308,7 @@ def _read_one(view: View[S], shard: S, key: str) -> Operation[ReadOutcome]:
 def _unread(view: View[S], shard: S, silent: bool) -> Unavailable | Timeout:
     if silent:
         return Timeout("no replica answered the read in time; reading again is safe")
-    return Unavailable(view.explain(shard))
+    return view.refusal(shard)
 
 
 def _uncertain(record: Record) -> str:

@@ -27,7 +27,7 @@ from rich.progress import (
 )
 
 from access import WRITE, cannot
-from processes.server import stoppable
+from processes.signals import stoppable
 from protocols import PROTOCOLS
 from simulation.plan import BadPlan, Plan, load_plan
 from simulation.report import (

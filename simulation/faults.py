@@ -17,6 +17,10 @@ from simulation.plan import Fault
 from simulation.storage import FAILING, FULL, OK, UNCONFIRMED
 from simulation.world import World
 
+OVERTAKEN = {  # what an operator is told -> what is counted
+    "recovered meanwhile": "a wipe was overtaken by a recovery",
+    "went down after that was asked for": "a recovery was overtaken by a failure",
+}
 OPERATORS = 1 << 46  # numbers of the tasks that a fault starts
 
 
@@ -69,6 +73,8 @@ def _operate(world: World, fault: Fault, operation: Operation[Any]) -> Any:
     def ended(outcome: Any, error: Exception | None) -> None:
         if error is not None and not isinstance(error, StoreError):
             raise error
+        for told, what in OVERTAKEN.items():
+            world.exercised[what] += told in str(error)
 
     task.then(ended)
     return task
@@ -188,6 +194,13 @@ def _stop_process(world: World, fault: Fault) -> bool:
     return True
 
 
+def _delay_record(world: World, fault: Fault) -> bool:
+    if not world.has_process:
+        return False
+    world.network.late_records[fault.node] = fault.amount
+    return True
+
+
 def _turn_clock(world: World, fault: Fault) -> bool:
     world.wall_offset_ms += fault.amount
     return True
@@ -235,6 +248,9 @@ FAULTS: dict[str, Kind] = {
     "kill manager": Kind("kill", "the process is killed, machines go on", _kill_manager),
     "lose disk": Kind("lose", "all is killed, node {node}'s disk replaced", _lose_disk),
     "stop": Kind("stop", "the process ends in good order", _stop_process),
+    "late record": Kind(
+        "contest", "the next state record to node {node} is {amount} us late", _delay_record
+    ),
     "clock": Kind("clock", "the wall clock is set by {amount} ms", _turn_clock),
 }  # fmt: skip
 FAMILIES = tuple(dict.fromkeys(kind.family for kind in FAULTS.values()))

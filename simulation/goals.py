@@ -19,6 +19,8 @@ GOALS: dict[str, tuple[str, ...]] = {
     "source or target of a copy died": tuple(
         f"a node stopped while asked for {kind}" for kind in _COPIES
     ),
+    "wipe overtaken by a recovery": ("a wipe was overtaken by a recovery",),
+    "recovery overtaken by a failure": ("a recovery was overtaken by a failure",),
     "killed during a recovery": ("killed during a recover",),
     "killed during upkeep": ("killed during a maintain",),
     "killed while starting": ("killed during a start",),

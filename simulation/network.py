@@ -17,6 +17,7 @@ from functools import partial
 from types import NoneType
 from typing import Any, Protocol
 
+from cluster.node import OldEpoch
 from models import (
     Get,
     Message,
@@ -99,6 +100,7 @@ class Network:
     """Carries messages between the manager and the nodes' machines.
 
     `cuts` are links that lose everything: (from, to), MANAGER for the manager's end.
+    `late_records` are by how many microseconds the next state record to a node comes late.
     `watch` is told of every message that is handled or lost: (what, exchange).
     """
 
@@ -110,6 +112,7 @@ class Network:
         seed: int,
     ) -> None:
         self.cuts: set[tuple[NodeId, NodeId]] = set()
+        self.late_records: dict[NodeId, int] = {}
         self.happened: list[Anomaly] = []
         self.exercised: Counter[str] = Counter()
         self.purged: Callable[[Purge], None] = lambda purge: None
@@ -158,6 +161,8 @@ class Network:
         draw = bits(self._seed, exchange.number, exchange.message, node)
         if draw >> 32 < self._limit or self._written:
             exchange.anomaly = self._anomaly(exchange, draw)
+        if self.late_records and type(exchange.payload) is SaveState:
+            self._delay_record(exchange)
         delay = self._low + (draw & 0xFFFF) * self._spread // 0x10000
         anomaly = exchange.anomaly
         if anomaly is not None:
@@ -188,6 +193,13 @@ class Network:
             self.happened.append(found)
         return found
 
+    def _delay_record(self, exchange: Exchange) -> None:
+        late_us = self.late_records.pop(exchange.node, 0)
+        if late_us and exchange.anomaly is None:
+            place = (exchange.number, exchange.message, exchange.node)
+            exchange.anomaly = Anomaly(*place, DELAY_REQUEST, late_us)
+            self.happened.append(exchange.anomaly)
+
     def _arrive(self, exchange: Exchange, draw: int, first: bool = True) -> None:
         machine = self._machines[exchange.node]
         if machine.crashed:
@@ -207,7 +219,7 @@ class Network:
         try:
             answer = machine.node.handle(copied(exchange.payload))
         except Refused as refusal:
-            if "old epoch" in str(refusal):
+            if isinstance(refusal, OldEpoch):
                 self.exercised[FENCED] += 1
             self._tell("refused", exchange)
             if first:

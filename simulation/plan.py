@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from access import READ, cannot
+from texts import NotUtf8, utf8_text
 
 FORMAT = 1
 REACHED = -2
@@ -126,7 +127,7 @@ class _Header(Struct):
 def load_plan(path: Path) -> Plan:
     """Read a plan; BadPlan says why it is none."""
     try:
-        text = path.read_bytes()
+        text = utf8_text(path.read_bytes())
         found = msgspec.json.decode(text, type=_Header).format
         if found != FORMAT:
             raise BadPlan(
@@ -135,7 +136,7 @@ def load_plan(path: Path) -> Plan:
         return msgspec.json.decode(text, type=Plan)
     except OSError as error:
         raise BadPlan(cannot(READ, path, error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (NotUtf8, msgspec.DecodeError, RecursionError) as error:
         raise BadPlan(
             f"{path} is not a plan: {error}; one is written where a run is violated"
         ) from error

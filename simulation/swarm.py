@@ -14,6 +14,7 @@ from itertools import accumulate
 from random import Random
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from simulation.faults import FAMILIES, NOISE
 from simulation.kernel import MS_US, SECOND_US
@@ -42,12 +43,15 @@ SHARE_OF_SEEDS = {  # in which a family of fault takes part
     "lose": 0.25,
     "stop": 0.25,
     "clock": 0.3,
+    "contest": 0.3,
     NOISE: 0.6,
 }
 TRAPPED = {"kill", "kill manager", "crash", "fail", "wipe", "lose disk", "isolate"}
 REACHING = {"operator", "wipe", "crash", "cut"}  # may choose whom a Put has reached
 BURST_US = 20_000  # how far apart the faults of a burst are
 ALL_FAMILIES = (*FAMILIES, NOISE)
+DRAWN_APART = (NOISE, "contest")  # not fault by fault
+Drawn = list[tuple[int, str, int, int]]  # at, kind, node, amount
 
 
 class Mix(Struct, frozen=True):
@@ -74,6 +78,11 @@ def draw_plan(seed: int, mix: Mix = Mix()) -> Plan:  # noqa: B008  (it is frozen
     if NOISE in families:
         noise = _draw_noise(_stream(seed, "noise"))
     faults = _draw_faults(seed, nodes, span, families)
+    if "contest" in families:
+        allowed = mix.families or ALL_FAMILIES
+        contests = _draw_contests(seed, nodes, span, allowed, times.patience)
+        contested = _numbered(contests, len(faults) + 1)
+        faults = tuple(sorted((*faults, *contested), key=lambda fault: fault.at_us))
     return Plan(
         seed,
         nodes,
@@ -179,31 +188,35 @@ def _draw_faults(
     moments = _stream(seed, "moments")
     bursts = [moments.randrange(span_us) for _ in range(moments.choice((1, 2, 4)))]
     share = moments.choice((0.0, 0.5, 0.9))
-    found: list[tuple[int, str, int, int]] = []
+    found: Drawn = []
     for family in ALL_FAMILIES:
-        if family in families and family != NOISE:
+        if family in families and family not in DRAWN_APART:
             draw = _stream(seed, f"faults {family}")
             for _ in range(draw.choice((1, 2, 4, 8))):
                 at = draw.randrange(span_us)
                 if draw.random() < share:
                     at = draw.choice(bursts) + int(draw.expovariate(1) * BURST_US)
                 found += _draw_fault(draw, family, nodes, at, span_us)
-    found.sort()
     return tuple(
-        Fault(number, at, kind, node, amount, _draw_trap(seed, kind, at, node))
-        for number, (at, kind, node, amount) in enumerate(found, 1)
+        replace(fault, after_puts=_draw_trap(seed, fault))
+        for fault in _numbered(found, 1)
     )
 
 
-def _draw_trap(seed: int, kind: str, at: int, node: int) -> int:
+def _numbered(drawn: Drawn, first: int) -> tuple[Fault, ...]:
+    """The faults in the order of their times."""
+    return tuple(
+        Fault(number, at, kind, node, amount)
+        for number, (at, kind, node, amount) in enumerate(sorted(drawn), first)
+    )
+
+
+def _draw_trap(seed: int, fault: Fault) -> int:
     """How many Puts a fault waits for, from a stream of its own: none shifts another."""
-    if kind not in TRAPPED:
+    if fault.kind not in TRAPPED:
         return 0
-    puts = (1, 1, 2) if node == REACHED else (0, 0, 0, 1, 2)
-    return _stream(seed, f"trap {kind} {at}").choice(puts)
-
-
-Drawn = list[tuple[int, str, int, int]]  # at, kind, node, amount
+    puts = (1, 1, 2) if fault.node == REACHED else (0, 0, 0, 1, 2)
+    return _stream(seed, f"trap {fault.kind} {fault.at_us}").choice(puts)
 
 
 def _draw_fault(draw: Random, family: str, nodes: int, at: int, span_us: int) -> Drawn:
@@ -237,6 +250,42 @@ def _draw_fault(draw: Random, family: str, nodes: int, at: int, span_us: int) ->
         return [(at, "lose disk", node, draw.choice((0, 0, 50, 90)))]
     kinds = {"kill": ("kill", "kill manager"), "stop": ("stop",)}
     return [(at, draw.choice(kinds[family]), node, 0)]
+
+
+def _draw_contests(
+    seed: int, nodes: int, span_us: int, allowed: Collection[str], patience_us: int
+) -> Drawn:
+    draw = _stream(seed, "faults contest")
+    found: Drawn = []
+    for _ in range(draw.choice((1, 2, 4))):
+        at = draw.randrange(span_us)
+        found += _draw_contest(draw, nodes, at, allowed, patience_us)
+    return found
+
+
+def _draw_contest(
+    draw: Random, nodes: int, at: int, allowed: Collection[str], patience_us: int
+) -> Drawn:
+    """Operators who want different things of a node while one of them is not answered yet.
+
+    That it failed is slow to be remembered. Meanwhile others recover it, let it be the last
+    copy of what is written, and fail it again.
+    """
+    node, slow = draw.randrange(nodes), draw.randrange(nodes)
+    found = [(at, "late record", slow, int(patience_us * draw.choice((0.3, 1, 3))))]
+
+    def later(earliest: float, latest: float) -> int:
+        return at + 1 + int(patience_us * draw.uniform(earliest, latest))
+
+    if "wipe" in allowed:
+        found.append((at + 1, "wipe", node, 0))
+    if "operator" in allowed:
+        found.append((later(0, 0.2), "recover", node, 0))
+        found.append((later(0.4, 1), draw.choice(("fail", "fail", "recover")), node, 0))
+        failed = [n for n in range(nodes) if n != node and draw.random() < 0.7]
+        found += [(later(0.2, 0.6), "fail", other, 0) for other in failed]
+        found += [(later(1, 3), "recover", each, 0) for each in (node, *failed)]
+    return found
 
 
 def _again(draw: Random, kind: str, node: int, at: int) -> Drawn:

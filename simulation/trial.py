@@ -213,6 +213,7 @@ class Trial:
         world = self.world
         self._is_safe = True
         world.network.set_noise(Noise())
+        world.network.late_records.clear()
         world.is_upkept = False
         for node in world.machines:
             world.mend(node)

@@ -1,6 +1,7 @@
 """The files of one node: which generation counts, and how a new one takes its place.
 
-A node's folder holds `records-<generation>.db` (with SQLite's `-wal` beside it). A new
+A node's folder holds `records-<generation>.db`, with SQLite's `-wal` and a `-mark` (see
+storage/mark.py) beside it. A new
 generation is written under another name, flushed, renamed and the folder flushed (Pillai
 et al., OSDI 2014: a rename is not durable until its folder is): so a crash leaves the
 old one or the new one, whole. The highest generation counts.
@@ -78,7 +79,7 @@ class Folder:
         Only the newest such set is kept, so that a bad disk does not fill up.
         """
         self._remove(SET_ASIDE)
-        for name in os.listdir(self.path):
+        for name in sorted(os.listdir(self.path)):  # a file goes before its log
             if name.startswith(f"records-{generation}.db"):
                 (self.path / name).rename(self.path / f"{SET_ASIDE}{name}")
         flush(self.path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import queue
 import secrets
 import threading
 import time
@@ -18,9 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
+from msgspec.structs import replace
 
 from access import KEEP, cannot
 from models import Record, Refused, Staged, Unconfirmed, Version
+from storage import mark
 from storage.base import (
     DamagedStorage,
     FormatUnknown,
@@ -28,10 +29,12 @@ from storage.base import (
     StorageEnded,
     StorageInUse,
 )
+from storage.committer import Committer
 from storage.content import Content
 from storage.durations import Durations
-from storage.file import Header, RecordFile, Wreck, create
+from storage.file import Header, RecordFile, create
 from storage.folder import Folder, flush
+from storage.wreck import Wreck
 
 # The disk does not let us in, or does not answer. That says nothing of the content.
 UNREADABLE = (
@@ -44,6 +47,7 @@ UNREADABLE = (
     apsw.AuthError,
 )
 UNUSABLE = (*UNREADABLE, DamagedStorage, StorageInUse, FormatUnknown)
+UNWRITABLE = (apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError)  # by damage
 log = logging.getLogger(__name__)
 
 
@@ -96,44 +100,6 @@ class _Put(Staged):
         held = ((self._content.get(record.key), record) for record in self._records)
         newer = (h.version for h, r in held if h is not None and h.version > r.version)
         return max(newer, default=None)
-
-
-class Committer:
-    """A thread that commits, from the first batch that it is given until it is closed."""
-
-    def __init__(self, commit: Callable[[_Batch], None]) -> None:
-        self._commit = commit
-        self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-        self._closed = False
-
-    def put(self, batch: _Batch) -> None:
-        """Commit a batch soon; once closed, that is left to whoever waits for it."""
-        if self._thread is None:
-            self._start()
-        self._batches.put(batch)
-
-    def close(self) -> None:
-        """Commit what was given, then end the thread."""
-        with self._lock:
-            self._closed = True
-            thread = self._thread
-        if thread is not None:
-            self._batches.put(None)
-            thread.join()
-
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(
-                    target=self._run, name="kv-commit", daemon=True
-                )
-                self._thread.start()
-
-    def _run(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            self._commit(batch)
 
 
 class SqliteStorage(Storage):
@@ -250,7 +216,7 @@ class SqliteStorage(Storage):
         """Write a batch; into a new file, written from memory, if the file is damaged."""
         try:
             self._write(batch)
-        except (apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError) as error:
+        except UNWRITABLE as error:
             self._mended = f"{self._folder.file(self._generation)}: {error}"
             self._rewrite()
             self._write(batch)
@@ -309,6 +275,11 @@ class SqliteStorage(Storage):
         """Let go of the file and of the thread."""
         self.committer.close()
         with self._commit_lock:
+            if self._file is not None and self.problem is None:
+                with suppress(
+                    apsw.Error
+                ):  # what fails is in the log, and the log stays
+                    self._file.end_use()
             self._close_file()
 
     def _write(self, batch: _Batch) -> None:
@@ -363,6 +334,8 @@ class SqliteStorage(Storage):
                 "%s; it is set aside, and what is intact begins a new one", error
             )
             self.damage = str(error)
+            noted = mark.read(mark.beside(folder.file(self._generation)))
+            self.epoch_confirmed = noted.epoch if noted is not None else 0
             content, (epoch, state) = self._salvaged()
             self._replace(content, Header(self._new_identity(), epoch, state))
         self._known = None
@@ -389,9 +362,18 @@ class SqliteStorage(Storage):
         except BaseException:
             file.close()
             raise
-        self._take(file, content)
+        try:
+            self._take(file, content)
+        except UNWRITABLE as error:  # all of it was read, and was sound
+            self._mended = f"{file.path}: {error}"
+            self._replace(content, replace(file.header, log_bytes=None))
 
     def _take(self, file: RecordFile, content: Content) -> None:
+        try:
+            file.use()
+        except BaseException:
+            file.close()
+            raise
         header = file.header
         self._file, self._content, self._scrubbed = file, content, 0
         self.identity = header.identity
@@ -430,7 +412,9 @@ class SqliteStorage(Storage):
     def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with suppress(apsw.Error):  # it takes in its log: what fails is in the log
+            with suppress(
+                apsw.Error
+            ):  # its log stays, unless nothing belongs beside it
                 file.close()
 
 

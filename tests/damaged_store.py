@@ -35,7 +35,9 @@ def memory_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def store_in(data: Path, **settings: Any) -> Iterator[ReplicationManager]:
+def store_in(
+    data: Path, *, log_bytes: int = 0, **settings: Any
+) -> Iterator[ReplicationManager]:
     """A store that does nothing by itself, and is quick to start: its logs are short."""
     quiet: dict[str, Any] = {"maintenance_seconds": 1e6, "scrub_rows": 1_000}
     with (
@@ -43,7 +45,7 @@ def store_in(data: Path, **settings: Any) -> Iterator[ReplicationManager]:
         mock.patch.dict(PLACEMENTS, ring=cached_ring),
         mock.patch("cluster.network.STRIPE_BITS", 2),
         mock.patch("cluster.network.STRIPE_SHIFT", 62),
-        short_logs(),
+        mock.patch("storage.file.LOG_BYTES", log_bytes),
         open_manager(storage="sqlite", data_dir=data, **quiet, **settings) as store,
     ):
         yield store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cluster import membership
 from cluster.membership import Membership
 from cluster.reconfiguration import Reconfiguration
 from cluster.shard import ShardState
@@ -99,7 +100,7 @@ CLUSTER_BUGS = (
         (
             edit(Membership, "save", ("tuple(self.status)", "tuple(self.status)[:1]")),
             edit(
-                Membership, "_is_kept_by", ("    up = {", "    return True\n    up = {")
+                membership, "_is_kept_by", ("    up = {", "    return True\n    up = {")
             ),
         ),
     ),
@@ -122,6 +123,21 @@ CLUSTER_BUGS = (
                 Reconfiguration,
                 "_start",
                 ("elif cluster.identity[node] != member.identity:", "elif False:"),
+            ),
+        ),
+    ),
+    Bug(
+        "a wipe is of whatever the node holds by then",
+        "Kubernetes: a delete without the UID that it is meant for",
+        3_000,
+        (
+            edit(
+                Reconfiguration,
+                "_wipe",
+                (
+                    "self._cluster.turned[node] > failed_at",
+                    "self._cluster.status[node] != DOWN",
+                ),
             ),
         ),
     ),

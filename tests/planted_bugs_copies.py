@@ -142,7 +142,7 @@ COPY_BUGS = (
     Bug(
         "a purge forgets whatever is held of the key by then",
         "CASPaxos: RemoveIfEqual",
-        40,
+        300,
         (edit(Content, "matching", (" and held.version == version", "")),),
     ),
 )

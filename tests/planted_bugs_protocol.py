@@ -147,7 +147,7 @@ PROTOCOL_BUGS = (
     Bug(
         "a read does not settle an unknown write before it shows it",
         "Redis-Raft: dirty reads (Jepsen)",
-        600,
+        2_500,
         (edit(*READ, ("if key in shard.unsettled:", "if False:")),),
     ),
     Bug(

@@ -7,8 +7,10 @@ in a few lines of dictionaries. `BUGS` names what can be planted in it.
 import itertools
 import zlib
 
-from client import Found, KeyInfo, Node, StoreError, Written
+import client
+from client import Found, KeyInfo, Node, Written
 from experiments.catalogue import PAPER
+from experiments.recording import Recording
 from experiments.runner import Runner, Watch
 
 BUGS = {
@@ -50,17 +52,17 @@ class PlantedStore:
     def clock(self):
         return self._now
 
-    def write(self, key, value):
+    def write(self, key, value, **_):
         self._request()
         return self._put(key, value)
 
-    def delete(self, key):
+    def delete(self, key, **_):
         self._request()
         if self._get(key) is None:
             raise problem("key_not_found")
         return self._put(key, None)
 
-    def read(self, key):
+    def read(self, key, **_):
         self._request()
         live = self._live(key)
         if not live:
@@ -68,12 +70,12 @@ class PlantedStore:
                 raise problem("key_not_found")
             if self.bug != "serves when down":
                 raise problem("unavailable")
-        value = self._get(key)
+        version, value = self._held(key)
         if value is None:
             raise problem("key_not_found")
         if self.bug == "mixes up values" and zlib.crc32(key.encode()) % 5 == 0:
             value = {"value of": "another"}
-        return Found(key, value, "1", tuple(live[:1]))
+        return Found(key, value, text_of(version), tuple(live[:1]))
 
     def fail(self, node):
         self._request()
@@ -131,12 +133,15 @@ class PlantedStore:
         for node in missed:
             self._stale[node].add(key)
         holding = [node for node in replicas if node not in self.down]
-        return Written(key, "1", tuple(holding), tuple(missed))
+        return Written(key, text_of(version), tuple(holding), tuple(missed))
 
     def _get(self, key):
-        """The value at the first replica that may serve, None if there is none."""
+        return self._held(key)[1]
+
+    def _held(self, key):
+        """Version and value at the first replica that may serve; None: no value."""
         node, *_ = self._live(key) or self._replicas(key)
-        return self._copies[node].get(key, (0, None))[1]
+        return self._copies[node].get(key, (0, None))
 
     def _live(self, key):
         if self.bug == "gives up" and self.down:
@@ -168,7 +173,17 @@ class PlantedStore:
 
 def problem(code):
     """What a client raises for an answer with this code."""
-    return StoreError(f"planted: {code}", code=code, definite=False)
+    kind = {
+        "key_not_found": client.KeyNotFound,
+        "unavailable": client.Unavailable,
+        "no_connection": client.NoConnection,
+    }[code]
+    definite = code != "no_connection"
+    return kind(f"planted: {code}", code=code, definite=definite)
+
+
+def text_of(version):
+    return f"{version:09d}"
 
 
 class OneCluster:
@@ -191,6 +206,9 @@ class OneCluster:
         return sum(store.clock() for store in self.stores.values())
 
 
-def run_paper(clusters, watch=None, **options):
-    clock = getattr(clusters, "clock", lambda: 0.0)
-    return Runner(clusters, watch or Watch(), clock=clock, **options).run(PAPER.trials)
+def run_paper(clusters, watch=None, write=lambda _line: None, **options):
+    """Every trial of the paper; `write` is given each line of the history."""
+    seconds = getattr(clusters, "clock", lambda: 0.0)
+    recording = Recording(write, now=lambda: round(seconds() * 1e6))
+    watch = watch or Watch()
+    return Runner(clusters, watch, recording=recording, **options).run(PAPER.trials)

@@ -201,6 +201,13 @@ class PlayedLocal:
     def kill(self, node_id):
         self.set(node_id, "stopped")
 
+    def pause(self, node_id):
+        self.set(node_id, "paused", self.each[node_id].pid)
+
+    def wipe(self, node_id):
+        self.did.append(("wipe", node_id))
+        self.set(node_id, "wiped")
+
     def add(self, least=0):
         self.least.append(least)
         node_id = max(least, *self.each) + 1 if least in self.each else least

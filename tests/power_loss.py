@@ -146,6 +146,7 @@ class _StandIn:
             self._mkdir: ("mkdir",),
             self._open: ("open",),
             self._write: ("write",),
+            self._pwrite: ("pwrite",),
         }
         return {
             name: self._before(getattr(os, name), ours)
@@ -215,6 +216,15 @@ class _StandIn:
         place = os.lseek(descriptor, 0, os.SEEK_CUR)
         return self._disk.change(
             lambda: real(descriptor, data),
+            lambda: file.since.append((place, bytes(data))),
+        )
+
+    def _pwrite(self, real: Any, descriptor: int, data: Any, place: int) -> Any:
+        file = self._disk.file(self._disk.path(descriptor))
+        if file is None:
+            return real(descriptor, data, place)
+        return self._disk.change(
+            lambda: real(descriptor, data, place),
             lambda: file.since.append((place, bytes(data))),
         )
 

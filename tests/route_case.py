@@ -72,6 +72,7 @@ class RouteTest(unittest.TestCase):
 
     changes: ClassVar[dict[str, object]] = {}
     engine: ClassVar[Differences] = EMBEDDED
+    own_nodes: ClassVar[bool] = False  # nodes are failed, so no other test may use them
 
     def setUp(self):
         self.app = self.open_app(**self.changes)

@@ -20,6 +20,7 @@ from storage.file import RecordFile
 FIRST = "records-1.db"  # the file of a folder that is new
 SECOND = "records-2.db"
 LOG = f"{FIRST}-wal"
+MARK = f"{FIRST}-mark"
 PLAIN = "unix"  # the ordinary file system, by its name
 
 
@@ -39,6 +40,11 @@ def put(storage: Storage, *records: Record) -> Version | None:
 
 def held(storage: Storage) -> dict[str, Record]:
     return {found.key: found for found in storage.content.scan("", "", 1 << 30)}
+
+
+def files_of(name: str) -> list[str]:
+    """The files of a generation in use, in order of names."""
+    return [name, f"{name}-mark", f"{name}-wal"]
 
 
 def by_key(*records: Record) -> dict[str, Record]:
@@ -297,6 +303,9 @@ class Platter(apsw.VFS):
                     data = data[: max(0, sector - offset)]
                 content = _changed(content, offset, data)
             (target / os.path.basename(path)).write_bytes(content)
+            mark = Path(f"{path}-mark")  # not SQLite's: it may be as new as can be
+            if mark.exists():
+                shutil.copy(mark, target)
         return target
 
 

@@ -22,15 +22,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # A part is a module in the root or a whole folder. It may import its own folder and
 # the parts on lower levels, never a neighbour on its own level.
 LEVELS = {
-    **dict.fromkeys(["access", "models", "config"], 0),
+    **dict.fromkeys(["access", "models", "config", "links", "texts"], 0),
     **dict.fromkeys(["storage", "limits", "flags"], 0.5),
     **dict.fromkeys(["protocols", "cluster", "checker", "db", "processes"], 1),
     "engine": 1.5,
     **dict.fromkeys(["replication", "backends", "provenance"], 2),
     **dict.fromkeys(["simulation", "client", "web"], 3),
-    **dict.fromkeys(["experiments", "app", "dashboard", "console"], 4),
+    **dict.fromkeys(["experiments", "app", "dashboard", "console", "descriptors"], 4),
     **dict.fromkeys(["serving", "benchmarks"], 4.5),
-    "run": 5,
+    "command_line": 5,
+    "run": 5.5,
 }
 ALLOWED_AT_THE_BOTTOM = {*sys.stdlib_module_names} | {
     "msgspec",

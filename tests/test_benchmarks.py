@@ -1,6 +1,8 @@
 """What the benchmarks make of their numbers; the numbers themselves are never tested."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
@@ -98,7 +100,7 @@ def figure(standing):
 )
 def test_verdict_counts_what_is_judged(standings, judged, status):
     code, words = report.verdict_of(
-        {"all": list(map(figure, standings))}, judged=judged
+        {"all": list(map(figure, standings))}, is_try=not judged
     )
 
     assert code == status
@@ -113,7 +115,7 @@ def test_verdict_counts_what_is_judged(standings, judged, status):
 def test_stretch_that_is_not_reached_is_shown_and_no_failure():
     far = Figure("far", 0.4, "×", Bar(1, at_most=False, is_stretch=True))
 
-    code, words = report.verdict_of({"some": [far, figure("holds")]}, judged=True)
+    code, words = report.verdict_of({"some": [far, figure("holds")]})
 
     assert (far.standing, code) == ("not reached", 0)
     assert "(1 of 1)" in words
@@ -229,6 +231,35 @@ def test_command_tells_what_was_not_measured_and_keeps_its_line(
 def test_command_exits_with_1_for_a_missed_bar_and_still_keeps_it(bench, tmp_path):
     assert bench(bad=lambda _: [figure("missed")]) == 1
     assert (tmp_path / "result.json").exists()
+
+
+def test_quick_run_shows_neither_bars_nor_numbers_that_look_like_results(
+    bench, tmp_path, capsys
+):
+    kinds = ("holds", "missed", "reached", "not reached", "")
+    figures = [replace(figure(kind), name="a line") for kind in kinds]
+
+    status = bench("--quick", some=lambda _: figures)
+
+    table, _, words = capsys.readouterr().out.partition("It runs")
+    assert status == 0
+    assert words.startswith(" (5 of 5 lines), and that is all this says")
+    assert table.count("runs") == 5
+    assert not re.search(
+        "at most|at least|stretch|holds|missed|reached|ms|[0-9]", table
+    )
+    kept = json.loads((tmp_path / "result.json").read_text("utf-8"))
+    for line in kept["results"]["some"]:
+        assert (line["bar"], line["share_of_bar"], line["standing"]) == (None, None, "")
+
+
+def test_quick_run_says_what_could_not_run_and_why(bench, capsys):
+    missing = not_measured("beside", "×", Bar(1), "it is not installed")
+
+    assert bench("--quick", some=lambda _: [figure("holds"), missing]) == 0
+    assert "It runs (1 of 2 lines)" in capsys.readouterr().out
+    assert bench("--quick", some=lambda _: [missing]) == 2
+    assert "Not measured: some (it is not installed)." in capsys.readouterr().out
 
 
 def test_quick_run_judges_no_bar_but_wrong_answers(bench):

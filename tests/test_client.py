@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 import pytest
@@ -156,6 +157,22 @@ def test_unavailable_key_is_definite_and_readiness_says_so(store):
     assert not store.is_ready()
 
 
+def test_lost_data_are_no_pause_and_found_by_class_and_fields(store):
+    store.write("k", 1)
+    for node in store.nodes():
+        store.fail(node.node_id, "wipe")
+
+    for act in (lambda: store.write("k", 2), lambda: store.read("k"), store.keys):
+        with pytest.raises(client.DataLost) as caught:
+            list(act() or ())
+
+        assert not isinstance(caught.value, client.Unavailable)
+        assert (caught.value.code, caught.value.definite) == ("data_lost", True)
+    assert not store.is_ready()
+    assert all(node.lost_shards for node in store.nodes())
+    assert store.events()[0].mode == "wipe"
+
+
 def test_keys_are_listed_over_all_pages(store, monkeypatch):
     monkeypatch.setattr(client, "PAGE", 3)
     keys = [f"key-{number}" for number in range(8)]
@@ -203,6 +220,27 @@ def test_answer_and_body_pass_as_they_are_where_no_digit_may_be_lost(store):
         store.call("GET", "/read", key="other")
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1.50", 1.5),
+        ("1e3", 1000.0),
+        ("-0.1", -0.1),
+        ("123456789012345678901", 123456789012345678901),
+        ("1700000000.123456789", Decimal("1700000000.123456789")),
+        ("[1e400]", [Decimal("1e400")]),
+        ('{"n":-1e-400}', {"n": Decimal("-1e-400")}),
+        ("7" * 20_000, Decimal("7" * 20_000)),
+    ],
+)
+def test_value_that_is_read_has_every_digit_that_was_written(store, text, value):
+    store.call("POST", "/write", f'{{"key":"k","value":{text}}}'.encode())
+
+    found = store.read("k").value
+
+    assert repr(found) == repr(value)
+
+
 @pytest.mark.parametrize("version", ["é☃", "a\nb"])
 def test_condition_that_no_header_can_hold_is_refused_before_it_is_sent(store, version):
     with pytest.raises(client.InvalidRequest) as caught:
@@ -236,6 +274,17 @@ def test_missing_token_is_told_from_a_wrong_request():
     app.close()
     assert (caught.value.code, caught.value.status) == ("unauthorized", 401)
     assert isinstance(caught.value, client.NotAllowed)
+
+
+@pytest.mark.parametrize(
+    "token", ["schlüssel", "пароль", "hunter2\n", "hunter2 ", " hunter2", "hun\0ter2"]
+)
+def test_token_that_cannot_be_sent_is_refused_unseen_when_it_is_given(token):
+    with pytest.raises(client.InvalidRequest) as caught:
+        client.Client("http://127.0.0.1:1", token=token)
+
+    assert caught.value.definite
+    assert token.strip() not in str(caught.value)
 
 
 def test_write_of_unknown_outcome_is_uncertain():

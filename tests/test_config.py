@@ -144,6 +144,8 @@ CERT = ["--etcd-cert", "own.pem", "--etcd-key", "own.key"]
         (["--tombstone-grace-seconds", "inf"], "=inf 0 to 3153600000"),
         (["--max-stored-bytes", "1e30"], "max_stored_bytes=1e30 1024 to"),
         (["--allowed-host", "http://a:1"], "allowed_host=http://a:1 without scheme"),
+        (["--allowed-host", "."], "allowed_host=. .example.com"),
+        (["--allowed-host", "*.a.example"], "allowed_host=*.a.example .example.com"),
         (["--port"], "--port expected"),
         (["--prot", "1"], "--prot --protocol"),
         (["--portt", "1"], "--portt --port"),
@@ -194,6 +196,23 @@ def test_variables_of_the_client_commands_are_no_settings_but_misspelt_ones_are_
     assert "KV_URL" in refusal(KV_URLL="x")
 
 
+def test_unknown_name_is_told_another_only_where_that_is_near(refusal):
+    near = {
+        "KV_HOSTS": "KV_HOST", "KV_HSOT": "KV_HOST", "KV_DATADIR": "KV_DATA_DIR",
+        "KV_NODE": "KV_NODES", "KV_READTOKEN": "KV_READ_TOKEN", "KV_REPL": (
+            "KV_REPLICATION_FACTOR"
+        ),
+    }  # fmt: skip
+    far = "KV_ KV_N KV_M KV_MAX_C KV_LOG KV_FOO KV_FOO_PORT KV_SERVICE_HOST KV_NAME"
+
+    for given, meant in near.items():
+        assert refusal(**{given: "x"}).endswith(f"{given}: did you mean {meant}?")
+    for given in far.split():
+        assert refusal(**{given: "x"}) == f"unknown variable {given}"
+    assert refusal("--service-port", "1").startswith("unknown flag --service-port;")
+    assert refusal(toml="service_port = 1").endswith("kv.toml")
+
+
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
@@ -205,7 +224,10 @@ def test_variables_of_the_client_commands_are_no_settings_but_misspelt_ones_are_
         ("etcd_ca = 3", "etcd_ca=3 kv.toml a path"),
         ("etcd_endpoints = [3]", "etcd_endpoints=3 kv.toml http://10.0.0.1:2379"),
         ("etcd_endpoints = 3", "etcd_endpoints=3 kv.toml http://10.0.0.1:2379"),
-        ("\udcff", "kv.toml"),
+        ("\udcff", "kv.toml UTF-8 byte 1"),
+        ("p\0o\0r\0t\0", "kv.toml UTF-16LE iconv"),
+        ("\udcff\udcfep\0o\0", "kv.toml UTF-16 iconv"),
+        ("x = " + "[" * 100_000, "kv.toml"),
     ],
 )
 def test_bad_file_is_refused_in_words_that_help(tmp_path, refusal, toml, words):
@@ -217,6 +239,11 @@ def test_bad_file_is_refused_in_words_that_help(tmp_path, refusal, toml, words):
         assert word in line
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_file_that_an_editor_saved_with_a_mark_is_read(load, end):
+    assert load(toml=f"\ufeffport = 8080{end}nodes = 4{end}").port == 8080
+
+
 @pytest.mark.parametrize("name", ["api_token", "read_token"])
 def test_value_of_a_token_is_never_shown(refusal, name):
     line = refusal(f"--{name.replace('_', '-')}", "hunter2")
@@ -224,6 +251,37 @@ def test_value_of_a_token_is_never_shown(refusal, name):
     assert name in line
     assert "8 characters" in line
     assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("name", ["api_token", "read_token"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("schlüssel-wort", "пароль-слово", "token-😀-word", "wordword\x80"),
+        *("secretword\n", "\nsecretword", "secret\nword", "secretword\r\n"),
+        *(" secretword", "secretword ", "\tsecretword", "secret\tword"),
+        *("secret\0word", "secret\x7fword", "secretword\udce9", "", " " * 8),
+    ],
+)
+def test_token_that_no_header_can_carry_is_refused_unseen(refusal, name, token):
+    others = {"KV_API_TOKEN": "another-token"} if name == "read_token" else {}
+    by_variable = refusal(**{**others, f"KV_{name.upper()}": token})
+    by_flag = refusal(f"--{name.replace('_', '-')}", token, **others)
+
+    for line, where in ((by_variable, "environment"), (by_flag, "command line")):
+        assert line.startswith(
+            f"bad setting {name} (from the {where}): give at least 8"
+        )
+        assert "ASCII" in line
+        assert "blank at either end" in line
+        assert len(token.strip()) < 8 or token.strip() not in line
+
+
+@pytest.mark.parametrize(
+    "token", ["-._~+/aZ09==", "!\"#$%&'()*,:;<>?@[]^`{|}", "correct horse battery"]
+)
+def test_token_that_a_header_can_carry_may_be_of_any_characters(load, token):
+    assert load(KV_API_TOKEN=token).api_token == token
 
 
 @pytest.mark.parametrize("argv", [[], ETCD, [*LOCAL, "--etcd-user", "us"]])

@@ -1,7 +1,8 @@
 """The contract of every engine, over a real etcd of three members.
 
-Every `Contract` of the modules below runs here as it is. One cluster serves them all, and
-each test has a service of its own in front of it, with its own prefix: an empty store.
+Every `Contract` of the modules below runs here as it is. One cluster serves them all, but
+for those that fail nodes, and each test has a service of its own in front of it, with its
+own prefix: an empty store.
 unittest runs none of this, nor does pytest where etcd is not installed.
 """
 
@@ -31,6 +32,7 @@ from tests import (
     test_contract_conditions,
     test_contract_keys,
     test_contract_listings,
+    test_contract_lost,
     test_contract_shapes,
     test_contract_ttl,
 )
@@ -49,6 +51,7 @@ MODULES: tuple[ModuleType, ...] = (
     test_contract_conditions,
     test_contract_keys,
     test_contract_listings,
+    test_contract_lost,
     test_contract_shapes,
     test_contract_ttl,
 )
@@ -87,9 +90,16 @@ class OnEtcd(RouteTest):
     engine: ClassVar[Differences] = ETCD
 
     def open_app(self, **changes: object) -> StoreApp:
-        made = create_app(Cluster.settings_of_a_service(**changes))
+        made = create_app(self._settings(**changes))
         self.addCleanup(made.close)
         return made
+
+    def _settings(self, **changes: object) -> Settings:
+        if not self.own_nodes:
+            return Cluster.settings_of_a_service(**changes)
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        own = {"engine": "etcd", "local_members": 3, "data_dir": folder}
+        return Settings.model_validate({**own, **changes})
 
     def beside(self) -> FlaskClient:
         made = create_app(self.app.store.settings)

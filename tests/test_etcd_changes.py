@@ -15,10 +15,10 @@ from backends.local import WrongState
 from backends.members import Members
 from backends.messages import TXN, Member
 from backends.roster import Numbers, Roster, name_of
-from backends.watch import Watch
+from backends.watch import View, Watch
 from cluster.events import EventLog
 from config import is_member_url
-from models import InvalidRequest, StoreError, Unavailable, Uncertain
+from models import DataLost, InvalidRequest, StoreError, Unavailable, Uncertain
 from processes.server import ProcessFailed
 from tests.played_etcd import PlayedEtcd, PlayedLocal, client_url, peer_url
 
@@ -110,6 +110,100 @@ def test_loss_is_accepted_where_a_majority_lost_its_data_though_nobody_was_heard
     play.engine.recover(0, accept_loss=True)
 
     assert play.local.did == [("take_for_truth", 0)]
+
+
+def lose_two_of_three(play):
+    """Nodes 0 and 1 are wiped; node 2 runs, and nobody leads."""
+    play.local.set(0, "wiped")
+    play.local.set(1, "wiped")
+    play.etcd.leader = 0
+    play.watch.look()
+
+
+@pytest.mark.parametrize("what", ["recover", "add", "remove"])
+def test_change_that_no_majority_can_decide_any_more_is_told_as_lost_data(opened, what):
+    play = opened()
+    lose_two_of_three(play)
+    play.etcd.troubles[ADD] = [NobodyCan("no leader")] * 10
+    acts = {
+        "recover": lambda: play.engine.recover(0),
+        "add": play.engine.add_node,
+        "remove": lambda: play.engine.remove_node(0),
+    }
+
+    with pytest.raises(DataLost, match=r"whole: \[2\D"):
+        acts[what]()
+
+
+def test_change_that_waits_for_another_one_is_worth_trying_again_though_data_are_lost(
+    opened, monkeypatch
+):
+    play = opened()
+    lose_two_of_three(play)
+    monkeypatch.setattr(changes, "QUEUE_SECONDS", 0.001)
+
+    with play.changes._alone(), pytest.raises(Unavailable) as caught:
+        play.engine.recover(2, accept_loss=True)
+
+    assert caught.value.code == "unavailable"
+
+
+def test_member_waits_for_those_with_data_and_for_nobody_once_a_majority_lost_theirs(
+    opened,
+):
+    play = opened()
+    play.local.set(0, "wiped")
+    play.local.set(1, "stopped")
+    play.etcd.leader = 0
+
+    waiting = play.engine.nodes()
+    play.local.set(1, "wiped")
+    in_vain = play.engine.nodes()
+
+    assert [node.waiting_for for node in waiting] == [(), (), (1,)]
+    assert [node.waiting_for for node in in_vain] == [(), (), ()]
+    assert {node.lost_shards for node in waiting} == {0}
+    assert {node.lost_shards for node in in_vain} == {1}
+    assert play.engine.shards().shards[0].lost
+    assert play.engine.measures().shards.lost == 1
+
+
+def test_members_of_which_nobody_was_heard_tell_that_their_data_are_lost(opened):
+    play = opened()
+    for node_id in range(3):
+        play.local.set(node_id, "wiped")
+    play.watch.begin_anew()  # as after a restart
+
+    assert {node.lost_shards for node in play.engine.nodes()} == {1}
+
+
+def test_loss_is_an_event_once_and_again_only_if_data_are_lost_again(opened):
+    play = opened()
+    play.changes._keep_up_once()
+    lose_two_of_three(play)
+
+    for _ in range(3):
+        play.changes._keep_up_once()
+
+    assert play.kinds().count("data_lost") == 1
+    play.etcd.leader = 3
+    for node_id in (0, 1):
+        play.local.set(node_id, "running", pid=1)
+    play.changes._keep_up_once()
+    lose_two_of_three(play)
+    play.changes._keep_up_once()
+    assert play.kinds().count("data_lost") == 2
+
+
+def test_loss_that_was_accepted_is_none_any_more_before_anybody_has_answered(opened):
+    play = opened()
+    lose_two_of_three(play)
+    lost = play.members.lost(play.watch.look())
+
+    play.members.begin_anew(2)
+
+    assert isinstance(lost, DataLost)
+    assert play.members.lost(View()) is None
 
 
 def test_member_whose_process_died_while_it_was_paused_is_started_again(opened):

@@ -43,6 +43,8 @@ from tests.planted_store import OneCluster, run_paper
         (Answer(OK, 2), [0, 1], "a guess"),
         (Answer(NOT_FOUND), [0, 1], "a guess"),
         (Answer("timeout"), [0, 1], "a guess"),
+        (Answer("data_lost"), [0, 1], "a guess"),  # they are only down
+        (Answer("data_lost"), [0], "not available"),
     ],
 )
 def test_answer_for_a_written_key(answer, down, finding):
@@ -135,7 +137,7 @@ def test_files_tell_what_was_run_and_every_request(tmp_path):
     writes = kept["trials"][3]["latency_ms"]["write"]
     assert writes["count"] == 1_000
     assert writes["mean"] == pytest.approx(1.0)
-    lines = (tmp_path / "history.jsonl").read_text("utf-8").splitlines()
+    lines = (tmp_path / "requests.jsonl").read_text("utf-8").splitlines()
     assert len(lines) == sum(len(c.observations) for r in results for c in r.cases)
     assert {
         "trial",

@@ -5,11 +5,15 @@ be found, and called what it is.
 """
 
 import itertools
+import json
+import re
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from checker.cli import main as check
 from experiments import cli, report
 from experiments.catalogue import PAPER, Case, Scenario, Shape
 from experiments.expectation import NOT_FOUND, OK, UNAVAILABLE
@@ -156,10 +160,12 @@ def test_trial_that_does_not_fit_does_not_spoil_the_others():
 
     assert verdicts(results)["2"] is Verdict.NOT_RUN
     assert report.exit_status(results) == 0
-    assert report.words_of(results) == "Holds: 4 of 5 tests (not run: 2)."
+    assert report.words_of(results) == (
+        "Holds: of 5 tests, 4 hold, 1 was not run (test 2)."
+    )
 
 
-def raise_key_error(*_):
+def raise_key_error(*_, **__):
     raise KeyError("what the contract says is there")
 
 
@@ -208,10 +214,10 @@ def test_cluster_with_a_node_down_is_not_touched():
 
 def test_interruption_keeps_what_was_found_and_brings_failed_nodes_back():
     class Interrupted(PlantedStore):
-        def read(self, key):
+        def read(self, key, **options):
             if self.requests > 200:
                 raise KeyboardInterrupt
-            return super().read(key)
+            return super().read(key, **options)
 
     clusters = OneCluster()
     clusters.stores[Shape(3, 2)] = store = Interrupted()
@@ -241,6 +247,56 @@ def test_violation_outweighs_an_interruption():
     assert verdict() is Verdict.UNKNOWN
 
 
+HOLDS, VIOLATED, UNKNOWN, NOT_RUN = Verdict
+
+
+def result_of(verdict, number):
+    """A trial of this number, called by it, that came to this verdict."""
+    trial = replace(PAPER.trials[0], name=str(number))
+    if verdict is NOT_RUN:
+        return TrialResult(trial, not_run="it does not fit")
+    findings = ("lost",) if verdict is VIOLATED else ()
+    problem = "silent" if verdict is UNKNOWN else ""
+    return TrialResult(trial, (CaseResult(Case(), findings, (), problem),))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        ([HOLDS], "Holds: of 1 test, 1 holds."),
+        ([HOLDS] * 3, "Holds: of 3 tests, 3 hold."),
+        (
+            [HOLDS, NOT_RUN, HOLDS, NOT_RUN],
+            "Holds: of 4 tests, 2 hold, 2 were not run (tests 2, 4).",
+        ),
+        (
+            [VIOLATED, HOLDS, NOT_RUN, UNKNOWN, VIOLATED],
+            "Violated: of 5 tests, 1 holds, 2 do not hold (tests 1, 5), "
+            "1 is unknown (test 4), 1 was not run (test 3).",
+        ),
+        ([VIOLATED] * 2, "Violated: of 2 tests, 2 do not hold (tests 1, 2)."),
+        ([UNKNOWN] * 2, "Unknown: of 2 tests, 2 are unknown (tests 1, 2)."),
+        ([UNKNOWN, HOLDS], "Unknown: of 2 tests, 1 holds, 1 is unknown (test 1)."),
+        ([NOT_RUN], "Unknown: of 1 test, 1 was not run (test 1)."),
+        ([], "Unknown: of 0 tests, none was run."),
+    ],
+)
+def test_numbers_of_a_verdict_add_up_whatever_became_of_the_tests(verdicts, said):
+    results = [result_of(verdict, n) for n, verdict in enumerate(verdicts, 1)]
+
+    assert report.words_of(results).splitlines()[0] == said
+
+
+def test_every_choice_of_four_tests_is_counted_once():
+    for verdicts in itertools.product(Verdict, repeat=4):
+        results = [result_of(verdict, n) for n, verdict in enumerate(verdicts, 1)]
+
+        said = report.words_of(results).splitlines()[0]
+
+        counts = re.findall(r", (\d+) (?:holds?|does|do|is|are|was|were)\b", said)
+        assert sum(map(int, counts)) == 4, said
+
+
 # --- The command line --------------------------------------------------------------------
 
 
@@ -261,12 +317,13 @@ def test_command_shows_claim_beside_result_and_keeps_them(paper, tmp_path, capsy
 
     shown = capsys.readouterr().out
     assert status == 0
-    assert "Holds: 5 of 5 tests." in shown
+    assert "Holds: of 5 tests, 5 hold." in shown
     assert "all available" in shown
     assert {path.name for path in tmp_path.iterdir()} == {
         "history.jsonl",
         "latency.png",
         "latency.svg",
+        "requests.jsonl",
         "result.json",
     }
 
@@ -276,9 +333,54 @@ def test_command_fails_honestly_and_names_the_key(paper, tmp_path, capsys):
 
     shown = capsys.readouterr().out
     assert status == 1
-    assert "Violated: test 3." in shown
+    assert "Violated: of 5 tests, 4 hold, 1 does not hold (test 3)." in shown
     assert "came back: test-" in shown
     assert not (tmp_path / "latency.png").exists()
+
+
+LIES = {
+    "loses writes": "lost_writes",
+    "keeps one copy": "lost_writes",
+    "mixes up values": "written_only",
+    "skips resync": "stale_reads",
+    "brings back deletes": "resurrection",
+    "says 404 for 503": "stale_reads",
+}
+
+
+@pytest.mark.parametrize("bug", ["", *BUGS])
+def test_kept_history_is_no_other_than_the_one_that_check_judges(
+    paper, tmp_path, capsys, bug
+):
+    paper("--no-plot", bug=bug)
+    capsys.readouterr()
+
+    status = check([str(tmp_path / "history.jsonl"), "--json"])
+
+    verdicts = json.loads(capsys.readouterr().out)["verdicts"]
+    wrong = {each["property"] for each in verdicts if each["answer"] != "holds"}
+    assert status == (1 if bug in LIES else 0)
+    assert (LIES[bug] in wrong) if bug in LIES else not wrong
+
+
+def test_requests_that_were_kept_as_a_history_are_refused_by_what_they_have(
+    paper, tmp_path, capsys
+):
+    paper("--no-plot")
+    capsys.readouterr()
+
+    assert check([str(tmp_path / "requests.jsonl")]) == 2
+
+    error = capsys.readouterr().err
+    assert 'line 1: a line is one JSON object with a "type"' in error
+    assert "this one has trial, case, operation" in error
+
+
+def test_results_that_cannot_be_written_exit_with_2(paper, tmp_path, capsys):
+    (tmp_path / "history.jsonl").mkdir()
+
+    assert paper("--no-plot") == 2
+    assert "cannot write results" in capsys.readouterr().out
 
 
 def test_token_is_not_kept(paper, tmp_path):
@@ -310,6 +412,32 @@ def test_folder_that_cannot_be_made_exits_with_2(tmp_path):
     (tmp_path / "file").write_text("")
 
     assert cli.main(["paper", "--out", str(tmp_path / "file" / "results")]) == 2
+
+
+def test_experiment_that_could_not_be_drawn_in_the_end_does_not_begin(
+    monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    folder = tmp_path / "results"
+
+    status = cli.main(["paper", "--out", str(folder)])
+
+    assert status == 2
+    assert "--no-plot" in capsys.readouterr().out
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("token", ["schlüssel", "hunter2\n", " hunter2"])
+def test_token_that_cannot_be_sent_is_refused_unseen(capsys, tmp_path, token):
+    folder = tmp_path / "results"
+
+    status = cli.main(["paper", "--out", str(folder), "--token", token])
+
+    said = capsys.readouterr().err
+    assert status == 2
+    assert "printable ASCII" in said
+    assert token.strip() not in said
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("argument", ["list", "--help"])

@@ -14,6 +14,7 @@ from storage.folder import Folder
 from tests.storage_case import (
     FIRST,
     LOG,
+    MARK,
     SECOND,
     FaultyDisk,
     alter,
@@ -82,7 +83,9 @@ def test_new_folders_do_not_vanish_in_a_power_cut_with_what_is_in_them(
     open_folder(way[-1]).close()
 
     found = [identity_of(folder.stat()) for folder in way]
-    assert flushes == found  # each once the next on the way was made in it
+    mark = identity_of((way[-1] / MARK).stat())
+    # Each once the next on the way was made in it.
+    assert flushes == [*found, mark, found[-1]]
     flushes.clear()
     open_folder(way[-1]).close()
     assert flushes == []
@@ -110,7 +113,7 @@ def test_folder_that_is_there_is_not_touched(tmp_path):
     storage.close()
 
     assert folder.stat().st_mode == before
-    assert names(folder) == ["notes.txt", FIRST]
+    assert names(folder) == ["notes.txt", FIRST, MARK]
 
 
 def test_only_whole_generations_count_and_the_highest_one_does(tmp_path):
@@ -146,7 +149,12 @@ def test_only_the_newest_damaged_files_are_kept_so_that_a_disk_does_not_fill_up(
         assert put(made, record("k", 1)) is None
         made.close()
 
-    assert names(tmp_path) == [f"damaged-{SECOND}", "records-3.db"]
+    assert names(tmp_path) == [
+        f"damaged-{SECOND}",
+        f"damaged-{SECOND}-mark",
+        "records-3.db",
+        "records-3.db-mark",
+    ]
     assert (tmp_path / f"damaged-{SECOND}").read_bytes() == b"second damage"
     assert len(identities) == 2
 
@@ -159,7 +167,7 @@ def test_wipe_leaves_no_file_in_which_a_value_still_is(tmp_path):
 
     storage.wipe()
 
-    assert names(tmp_path) == [FIRST, LOG]
+    assert names(tmp_path) == [FIRST, MARK, LOG]
     assert not any(b"value 4" in path.read_bytes() for path in tmp_path.iterdir())
     storage.close()
 
@@ -180,7 +188,7 @@ def test_generation_that_was_not_finished_is_not_taken_and_does_not_stay(tmp_pat
 
     assert held(again) == ALL
     again.close()
-    assert names(tmp_path / "live") == [FIRST]
+    assert names(tmp_path / "live") == [FIRST, MARK]
 
 
 def test_what_is_left_of_an_unfinished_generation_does_not_mix_with_the_next(
@@ -217,7 +225,7 @@ def test_older_generation_that_a_kill_left_is_not_taken_and_does_not_stay(tmp_pa
 
     assert held(again) == ALL
     again.close()
-    assert names(tmp_path / "live") == [SECOND]
+    assert names(tmp_path / "live") == [SECOND, f"{SECOND}-mark"]
 
 
 def test_new_generation_is_flushed_before_it_counts_and_its_name_before_the_old_goes(
@@ -246,11 +254,15 @@ def test_new_generation_is_flushed_before_it_counts_and_its_name_before_the_old_
     storage.reopen()
 
     new = f"{SECOND}.new"
-    assert steps[-5:] == [
+    assert steps[-9:] == [
         f"flush {new}",
         f"rename {new} {SECOND}",
         "flush node",
         f"rename {FIRST} damaged-{FIRST}",
+        f"rename {MARK} damaged-{MARK}",
+        f"rename {LOG} damaged-{LOG}",
+        "flush node",
+        f"flush {SECOND}-mark",
         "flush node",
     ]
     assert ("flush", f"{new}-wal") in disk.calls

@@ -4,7 +4,8 @@ import pytest
 
 from config import Settings
 from models import StoreError
-from web.guard import Guard
+from web.guard import SENT_HOST, Guard
+from web.problems import WrongHost
 
 TOKENS = {"api_token": "secret-token", "read_token": "weaker-token"}
 
@@ -25,7 +26,8 @@ def verdict(environ, **changes):
 @pytest.mark.parametrize(
     "host",
     ["localhost", "LOCALHOST:5000", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:5000",
-     "127.9.9.9", "store.example", "Store.Example:443"],
+     "127.9.9.9", "store.example", "Store.Example:443", "localhost.", "LocalHost.:5000",
+     "store.example.", "localhost:"],
 )  # fmt: skip
 def test_known_host_may_call(host):
     assert verdict({"HTTP_HOST": host}, allowed_host=("store.example",)) is None
@@ -34,10 +36,81 @@ def test_known_host_may_call(host):
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "localhost.evil.example", "store.example.evil", "", "localhost:x",
-     "localhost:80@evil", "[::1", "::1", "localhost,evil", "0.0.0.0", "10.0.0.1", "[::]"],
+     "localhost:80@evil", "[::1", "::1", "localhost,evil", "localhost..", ".localhost",
+     ".", "127.0.0.1.evil.example", "127.0.0.1.", "127.0.0.1.:80", "0x7f.1", "0x7f.0.0.1",
+     "2130706433", "1.2.3", "127.1", "0177.0.0.1", "127.0.0.01", "1.2.3.4.5", "256.1.1.1",
+     "1.2.3.4\n", "[127.0.0.1]", "[::1]evil", "[::1].evil.example", "[::1%]", "[::1%25a]b",
+     "[fe80::1%25et h0]", "[1::2::3]", "[::g]", "[]", "[:]", "[localhost]", "[v1.a]",
+     "10.0.0.1,evil", "evil@10.0.0.1", "10.0.0.1:80:80", "10.0.0.1/", "a.store.example",
+     "\u0661.2.3.4", "l\xf6calhost"],
 )  # fmt: skip
 def test_name_that_was_rebound_to_this_address_may_not_call(host):
     assert verdict({"HTTP_HOST": host}, allowed_host=("store.example",)) == "wrong_host"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0.0.0.0", "10.0.0.1", "[::]", "10.0.0.1:5000", "169.254.169.254", "255.255.255.255",
+     "[fe80::1]", "[FE80::ABCD]:5000", "[2001:DB8::1]", "[::ffff:10.0.0.1]",
+     "[::FFFF:10.0.0.1]:80", "[fe80::1%25eth0]", "[fe80::1%eth0]:5000",
+     "[0:0:0:0:0:0:0:1]"],
+)  # fmt: skip
+def test_address_may_call_since_nothing_was_looked_up_that_could_be_rebound(host):
+    for path in ("/nodes", "/metrics", "/healthz"):
+        assert verdict({"HTTP_HOST": host, "PATH_INFO": path}) is None
+
+
+@pytest.mark.parametrize("host", ["evil.example", "", None, "a,b", "[::1", "\xff"])
+def test_health_is_answered_under_any_host_and_nothing_else_is(host):
+    headers = {} if host is None else {"HTTP_HOST": host}
+    guard = Guard(Settings(storage="memory"))
+    for path in ("/healthz", "/readyz"):
+        guard.check({"REQUEST_METHOD": "GET", "PATH_INFO": path, **headers})
+
+    for path in ("/", "/nodes", "/metrics", "/healthz/", "//healthz", "/Healthz", "*"):
+        with pytest.raises(WrongHost):
+            guard.check({"REQUEST_METHOD": "GET", "PATH_INFO": path, **headers})
+
+
+@pytest.mark.parametrize(
+    ("host", "passes"),
+    [("example.com", True), ("a.example.com", True), ("A.b.Example.COM.:443", True),
+     ("evilexample.com", False), (".example.com", False), ("a..example.com", False),
+     ("example.com.evil", False), ("com", False), ("a.other.example", False),
+     ("other.example", True)],
+)  # fmt: skip
+def test_dot_before_an_allowed_name_lets_in_all_below_it_and_itself(host, passes):
+    allowed = (".Example.com.", "other.example.")
+
+    found = verdict({"HTTP_HOST": host}, allowed_host=allowed)
+
+    assert found == (None if passes else "wrong_host")
+
+
+def test_target_that_is_a_url_names_the_host_that_counts_and_both_must_be_known():
+    def asked(target, sent, **more):
+        return verdict({"HTTP_HOST": target, SENT_HOST: sent, **more})
+
+    assert asked("localhost", "10.0.0.1") is None
+    assert asked("evil.example", "localhost") == "wrong_host"
+    assert asked("localhost", "evil.example") == "wrong_host"
+    post = {"REQUEST_METHOD": "POST", "HTTP_ORIGIN": "http://10.0.0.1"}
+    assert asked("10.0.0.1", "localhost", **post) is None
+    assert asked("localhost", "10.0.0.1", **post) == "forbidden"
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1:5000", "[::1]:5000", "localhost."])
+@pytest.mark.parametrize(
+    "origin",
+    ["http://10.0.0.2:5000", "http://10.0.0.1", "http://10.0.0.1:5001", "http://localhost",
+     "http://[::2]:5000", "http://[::1]", "null", "http://10.0.0.1:5000.evil.example"],
+)  # fmt: skip
+def test_page_at_one_address_may_change_nothing_at_another(host, origin):
+    request = {"REQUEST_METHOD": "POST", "HTTP_HOST": host, "HTTP_ORIGIN": origin}
+
+    assert verdict(request) == "forbidden"
+    assert verdict({**request, "PATH_INFO": "/healthz"}) == "forbidden"
+    assert verdict({**request, "HTTP_ORIGIN": f"http://{host}"}) is None
 
 
 def test_address_that_it_was_told_to_listen_on_is_a_known_host():

@@ -294,7 +294,8 @@ def test_wiping_the_last_copy_is_told_once_and_nobody_takes_its_place(cluster, s
     assert not shard.writable
     assert not cluster.join(shard, 0)
     assert not cluster.conclude(shard, "k", (0, 1, 2), cluster.min_in_sync)
-    assert "accept_loss" in cluster.explain(shard)
+    refusal = cluster.refusal(shard)
+    assert (refusal.code, "accept_loss" in refusal.detail) == ("data_lost", True)
 
 
 def test_accepted_loss_does_not_trust_anybody_but_the_node_named(cluster, shard):
@@ -360,24 +361,22 @@ def test_notes_of_what_is_missed_shrink_by_what_was_copied_only(cluster, shard):
         cluster.conclude(shard, key, (0, 1), cluster.min_in_sync)
 
     shard.copied(2, ["one", "unknown"])
-    shard.note_stale(2, {"found"})  # there are notes: not needed
 
     assert shard.missed == {2: {"two", "three"}}
 
 
-def test_comparison_does_not_replace_notes_but_fills_in_where_there_are_none(
+def test_what_a_wiped_copy_lacks_stays_unknown_whatever_is_copied_or_written(
     cluster, shard
 ):
     cluster.set_status(2, DOWN)
     cluster.forget_copy(2, "new")
-    shard.copied(2, ["one"])  # what else is missing is still unknown
-    unknown = shard.missed[2]
 
-    shard.note_stale(2, {"found"})
-    shard.note_stale(0, {"of a member"})
+    shard.copied(2, ["one"])
+    unknown = shard.missed[2]
+    cluster.conclude(shard, "two", (0, 1), cluster.min_in_sync)
 
     assert unknown is None
-    assert shard.missed == {2: {"found"}}
+    assert shard.missed == {2: None}  # not "two" alone
 
 
 def test_node_is_not_up_before_it_serves_every_shard_of_its_own():
@@ -617,11 +616,14 @@ def test_explanation_does_not_name_the_wrong_nodes():
     shard = only_shard(cluster)
     cluster.conclude(shard, "k", (0, 1), cluster.min_in_sync)
     cluster.set_status(1, DOWN)
-    too_few = cluster.explain(shard)
+    too_few = cluster.refusal(shard)
     cluster.set_status(0, DOWN)
 
-    assert "up: 0, min_in_sync=2" in too_few
-    assert "in sync and down: 0, 1" in cluster.explain(shard)
+    all_down = cluster.refusal(shard)
+
+    assert "up: 0, min_in_sync=2" in too_few.detail
+    assert "in sync and down: 0, 1" in all_down.detail
+    assert {too_few.code, all_down.code} == {"unavailable"}
 
 
 # --- All of it together ------------------------------------------------------------------

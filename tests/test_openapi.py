@@ -74,6 +74,17 @@ def test_routes_that_change_nodes_say_whether_the_engine_offers_them():
     assert object.__new__(EtcdEngine).can_change_nodes
 
 
+def test_lost_data_are_described_wherever_a_pause_is(document):
+    for path, method in operations(document) - {("/fail/{node_id}", "post")}:
+        responses = document["paths"][path][method]["responses"]
+        codes = responses.get("503", {}).get("description", "").split(" or ")
+        if "unavailable" in codes:
+            assert "data_lost" in codes, (method, path)
+            about = responses["503"]["headers"]["Retry-After"]["description"]
+            assert "only where waiting may help" in about
+    assert "`data_lost`" in document["info"]["description"]
+
+
 def test_modes_are_named_only_where_a_node_can_be_failed():
     elsewhere = msgspec.structs.replace(OTHER, fail_modes=())
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import apsw
 import pytest
 
 from db import Storage, StorageEnded, open_storage
@@ -71,7 +72,9 @@ class Writer:
         found = [held for held in (self.sure, self.maybe) if held.is_in(storage)]
         if not found:
             storage.close()
-        assert found, "an acknowledged change is lost, or there is another"
+        assert found, (
+            f"an acknowledged change is lost, or there is another ({storage.damage})"
+        )
         identity = found[0].identity if disk.lost else storage.identity
         self.settle(Held(found[0].records, found[0].state, identity))
         return storage
@@ -139,7 +142,12 @@ class Writer:
 
     def _checkpoint(self, storage: Storage) -> None:
         database = storage._file._database  # type: ignore[attr-defined]
-        database.wal_checkpoint(mode=self.chance.randrange(4))
+        modes = (
+            apsw.SQLITE_CHECKPOINT_PASSIVE,
+            apsw.SQLITE_CHECKPOINT_FULL,
+            apsw.SQLITE_CHECKPOINT_RESTART,
+        )
+        database.wal_checkpoint(mode=self.chance.choice(modes))
 
     def _record(self) -> Record:
         """One of a version of its own, now and then an old one; the value says which."""

@@ -23,7 +23,7 @@ from client import StoreError
 from cluster.placement import PLACEMENTS, ring
 from experiments.recording import Recording
 from replication import ReplicationManager, open_manager
-from storage.sqlite import Committer
+from storage.committer import Committer
 from tests.callers import Caller, Direct, judged, look
 from tests.power_loss import FILES, FOLDERS, Disk, explained, made, noticed
 

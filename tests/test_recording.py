@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import pytest
@@ -160,6 +161,37 @@ def test_long_value_is_not_noted_where_something_stands_for_it():
     notes.store.read("k")
 
     assert [each.value for each in notes.operations] == ["1000", "1000"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.0, "1"),
+        (True, "true"),
+        (Decimal("1700000000.123456789"), "1700000000.123456789"),
+        ({"b": Decimal("1E+400"), "a": (1, 2.50)}, '{"a":[1,2.5],"b":1e400}'),
+    ],
+)
+def test_value_is_noted_to_its_last_digit_and_no_other_value_is(value, text):
+    notes = Notes(Answer("01"), Answer("01", value))
+
+    notes.store.write("k", value)
+    notes.store.read("k")
+
+    assert [each.value for each in notes.operations] == [text, text]
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], "\ud800", object()])
+def test_value_that_json_cannot_say_is_not_noted_as_another_one(value):
+    notes = Notes(Answer("01", value))
+
+    with pytest.raises((TypeError, ValueError)):
+        notes.store.write("k", value)
+    with pytest.raises((TypeError, ValueError)):
+        notes.store.read("k")
+
+    [read] = notes.operations
+    assert (read.action, read.outcome) == ("read", "unknown")
 
 
 @pytest.mark.parametrize(

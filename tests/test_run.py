@@ -17,7 +17,7 @@ from replication import open_manager
 def test_other_commands_get_their_arguments_and_decide_the_status(monkeypatch):
     calls = []
 
-    def main(argv):
+    def main(argv, *stop):
         calls.append(list(argv))
         return 1
 

@@ -16,6 +16,7 @@ from storage.content import PARTITION_COUNT, PARTITION_SHIFT, Content
 from tests.storage_case import (
     FIRST,
     LOG,
+    MARK,
     alter,
     copy_files,
     filled,
@@ -292,7 +293,7 @@ def test_files_are_not_open_to_other_users(tmp_path):
         os.umask(umask)
 
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert modes == {FIRST: 0o600, LOG: 0o600}
+    assert modes == {FIRST: 0o600, LOG: 0o600, MARK: 0o600}
     assert wiped == 0o600
 
 
@@ -308,7 +309,7 @@ def test_second_opening_neither_serves_nor_harms_nor_sets_aside_a_file_in_use(tm
 
     again = open_storage(tmp_path, durable=False)
     assert held(again) == {"k": record("k", 2)}
-    assert names(tmp_path) == [FIRST, LOG]
+    assert names(tmp_path) == [FIRST, MARK, LOG]
     again.close()
 
 

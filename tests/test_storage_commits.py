@@ -126,9 +126,11 @@ def test_commit_that_was_begun_does_not_need_anybody_who_waits(tmp_path):
     staged.begin()
     staged.begin()  # a second time it is under way
     assert commits.began.wait(timeout=30)
+    storage.committer.close()
+    count = commits.count
     storage.close()
 
-    assert (held(storage), commits.count) == ({"k": record("k", 1)}, 1)
+    assert (held(storage), count) == ({"k": record("k", 1)}, 1)
     killed = open_folder(copy_files(tmp_path / "live", tmp_path / "killed"))
     assert held(killed) == held(storage)
     killed.close()

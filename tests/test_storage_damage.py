@@ -17,6 +17,7 @@ import pytest
 from db import open_storage
 from tests.storage_case import (
     FIRST,
+    MARK,
     SECOND,
     by_key,
     file_bytes,
@@ -54,7 +55,7 @@ def original(tmp_path_factory) -> tuple[bytes, str]:
     finish(storage.save_state(*STATE))
     identity = storage.identity
     storage.close()
-    assert [path.name for path in folder.iterdir()] == [FIRST]
+    assert names(folder) == [FIRST, MARK]
     return (folder / FIRST).read_bytes(), identity
 
 
@@ -375,7 +376,7 @@ def test_file_set_aside_is_kept_as_it_was(tmp_path):
         (tmp_path / SECOND).unlink(missing_ok=True)
 
     assert file_bytes(tmp_path)[f"damaged-{FIRST}"] == b"no database at all"
-    assert names(tmp_path) == [f"damaged-{FIRST}", FIRST]
+    assert names(tmp_path) == [f"damaged-{FIRST}", FIRST, MARK]
 
 
 def test_storage_that_was_damaged_can_be_used_as_any_other(original, tmp_path):

@@ -1,5 +1,7 @@
 """What a storage makes of the log that a killed process left, if it was hit or torn."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
@@ -9,11 +11,13 @@ from models import Record
 from tests.storage_case import (
     FIRST,
     LOG,
+    MARK,
     PLAIN,
     SECOND,
     by_key,
     copy_files,
     file_of,
+    files_of,
     finish,
     flip,
     held,
@@ -35,8 +39,10 @@ def left(request, tmp_path_factory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("storage")
     storage = open_durable(folder / "live", request.param)
     finish(storage.save_state(*STATE))
-    for one in ALL:
+    for one in ALL[:-1]:
         put(storage, one)
+    copy_files(folder / "live", folder / "before the last")
+    put(storage, ALL[-1])
     copy_files(folder / "live", folder / "killed")
     storage.close()
     return folder / "killed", storage.identity
@@ -78,7 +84,7 @@ def test_damaged_log_does_not_cost_what_comes_before_the_damage(left, tmp_path):
     storage = open_durable(hit)
 
     assert held(storage) == by_key(*ALL[:-6])
-    assert names(hit)[2:] == [SECOND, f"{SECOND}-wal"]
+    assert names(hit)[3:] == files_of(SECOND)
     storage.close()
 
 
@@ -94,20 +100,39 @@ def test_log_whose_header_is_damaged_does_not_pass_for_an_empty_one(left, tmp_pa
     storage.close()
 
 
+def torn_at_the_end(folder: Path, target: Path) -> Iterator[Path]:
+    """Copies in which the last commit of the log is torn, each at another place."""
+    last = frames_of(folder / LOG)[-1]
+    for number, length in enumerate((last, last + 10, last + 24, last + 2_000)):
+        torn = copy_files(folder, target / f"torn-{number}")
+        content = (torn / LOG).read_bytes()
+        (torn / LOG).write_bytes(content[:length].ljust(len(content), b"\0"))
+        yield torn
+
+
 def test_torn_end_of_a_log_costs_the_last_commit_only_and_is_not_called_damage(
     left, tmp_path
 ):
     folder, identity = left
-    last = frames_of(folder / LOG)[-1]
-    for number, length in enumerate((last, last + 10, last + 24, last + 2_000)):
-        torn = copy_files(folder, tmp_path / f"torn-{number}")
-        content = (torn / LOG).read_bytes()
-        (torn / LOG).write_bytes(content[:length] + bytes(FRAME - length + last))
+    for torn in torn_at_the_end(folder, tmp_path):
+        shutil.copy(folder.with_name("before the last") / MARK, torn)
 
         storage = open_durable(torn)
 
         assert (storage.problem, storage.damage) == (None, None)
         assert (storage.identity, storage.load_state()) == (identity, STATE)
+        assert held(storage) == by_key(*ALL[:-1])
+        storage.close()
+
+
+def test_commit_that_was_acknowledged_is_not_taken_for_a_torn_end(left, tmp_path):
+    folder, identity = left
+    for torn in torn_at_the_end(folder, tmp_path):
+        storage = open_durable(torn)
+
+        assert (storage.problem, storage.identity == identity) == (None, False)
+        assert storage.damage is not None
+        assert LOG in storage.damage
         assert held(storage) == by_key(*ALL[:-1])
         storage.close()
 

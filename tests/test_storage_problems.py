@@ -11,8 +11,10 @@ import pytest
 import storage.file as storage_file
 from db import FormatUnknown, SqliteStorage, StorageEnded, open_storage
 from storage.file import RecordFile
+from storage.rows import meta_row
 from tests.storage_case import (
     FIRST,
+    MARK,
     PLAIN,
     FaultyDisk,
     alter,
@@ -107,7 +109,7 @@ def test_folder_that_could_not_be_read_at_the_start_is_not_empty_once_it_can(tmp
     assert (held(late), late.load_state()) == (ALL, STATE)
     assert put(late, LATER) is None
     late.close()
-    assert names(folder) == [FIRST]
+    assert names(folder) == [FIRST, MARK]
 
 
 def test_reading_again_what_came_apart_meanwhile_finds_the_damage(tmp_path):
@@ -134,7 +136,7 @@ def test_reading_again_what_came_apart_meanwhile_finds_the_damage(tmp_path):
 def of_format(folder: Path, form: int) -> None:
     """A sound file, cleanly closed, that says that it is of this format."""
     storage = prepared(folder)
-    row = storage_file._meta_row(("format", form))
+    row = meta_row(("format", form))
     alter(storage, storage_file.WRITE_META, row)
     storage.close()
 

@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 import storage.file
+import storage.rows
 from db import SqliteStorage
 from models import Record
 from storage.content import bucket_of
@@ -26,6 +27,7 @@ from tests.storage_case import (
     failed_read,
     faulty_disk,
     file_of,
+    files_of,
     finish,
     flip,
     held,
@@ -83,7 +85,7 @@ def one_round(made: SqliteStorage, rows_max: int) -> list[str | None]:
 
 def write_meta(made: SqliteStorage, name: str, value: Any) -> None:
     """With the checksum that belongs to it."""
-    alter(made, storage.file.WRITE_META, storage.file._meta_row((name, value)))
+    alter(made, storage.file.WRITE_META, storage.rows.meta_row((name, value)))
 
 
 def write_row(made: SqliteStorage, row: tuple[Any, ...]) -> None:
@@ -110,15 +112,15 @@ def blank_a_page(made: SqliteStorage, folder: Path) -> None:
 
 
 def older_row(made: SqliteStorage, folder: Path) -> None:
-    write_row(made, storage.file._row(record("k7", 1, b'"was right once"')))
+    write_row(made, storage.rows.row_of(record("k7", 1, b'"was right once"')))
 
 
 def row_of_nobody(made: SqliteStorage, folder: Path) -> None:
-    write_row(made, storage.file._row(record("never written", 1)))
+    write_row(made, storage.rows.row_of(record("never written", 1)))
 
 
 def older_digest(made: SqliteStorage, folder: Path) -> None:
-    write_row(made, storage.file._digest_row(12_345))
+    write_row(made, storage.rows.digest_row(12_345, 3, made.identity))
 
 
 def other_identity(made: SqliteStorage, folder: Path) -> None:
@@ -236,7 +238,8 @@ def test_what_was_found_damaged_is_kept_for_whoever_wants_to_look_at_it(tmp_path
 
     made.scrub(ROUND)
 
-    assert names(tmp_path) == [f"damaged-{FIRST}", SECOND, f"{SECOND}-wal"]
+    aside = [f"damaged-{name}" for name in files_of(FIRST)]
+    assert names(tmp_path) == [*aside, *files_of(SECOND)]
     database = apsw.Connection(str(tmp_path / f"damaged-{FIRST}"))
     [(count,)] = database.execute("select count(*) from records where bucket >= 0")
     database.close()

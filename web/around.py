@@ -12,6 +12,7 @@ from cluster.listing import KeyPage, Location, RecordPage
 from cluster.reports import ShardMap
 from config import Settings
 from models import (
+    DataLost,
     InvalidRequest,
     NodeInfo,
     NodeNotFound,
@@ -50,7 +51,7 @@ _PAGE = (
         Annotated[int, Meta(ge=1, le=KEYS_MAX)],
     ),
 )
-_CHANGE_FAILURES = (NotOffered, Unavailable, Uncertain)
+_CHANGE_FAILURES = (NotOffered, Unavailable, DataLost, Uncertain)
 _NAMES = Parameter("name[]", "only these metrics; may be repeated")
 _SINCE = Parameter(
     "since",
@@ -75,11 +76,11 @@ def around_routes() -> tuple[Route, ...]:
         ),
         Route(
             "GET", "/keys", _keys, "Keys in order, in pages", KeyPage,
-            query=_PAGE, failures=(Unavailable,),
+            query=_PAGE, failures=(Unavailable, DataLost),
         ),
         Route(
             "GET", "/records", _records, "Keys in order with their values, for backups",
-            RecordPage, query=_PAGE[1:], failures=(Unavailable,),
+            RecordPage, query=_PAGE[1:], failures=(Unavailable, DataLost),
         ),
         Route(
             "POST", "/batch", _batch, "Many operations, each with its own result", BatchAnswer,
@@ -105,7 +106,7 @@ def around_routes() -> tuple[Route, ...]:
         Route("GET", "/healthz", _healthz, "Whether the process lives", Health),
         Route(
             "GET", "/readyz", _readyz, "Whether every key can be served", Health,
-            failures=(Unavailable,),
+            failures=(Unavailable, DataLost),
         ),
         Route("GET", "/openapi.json", _openapi),
         Route("GET", "/docs", _docs),
@@ -193,10 +194,10 @@ def _healthz(call: Call) -> Answer:
 
 
 def _readyz(call: Call) -> Answer:
-    """For a load balancer: 503 while some key can be neither read nor written."""
+    """For a load balancer: 503 while some key cannot be both read and written."""
     trouble = call.store.why_not_ready()
     if trouble is not None:
-        raise Unavailable(trouble)
+        raise trouble
     return answer(Health("ready"))
 
 

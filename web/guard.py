@@ -3,55 +3,81 @@
 A page that someone has open in a browser can send requests to a server on the same
 machine. It cannot choose the Host and Origin headers, so those are what is checked:
 Host against a list (a name that was rebound to this address is not on it), Origin
-against Host for whatever changes anything.
+against Host for whatever changes anything. An IP address as Host was not looked up, so it
+cannot have been rebound. Health tells nothing that needs keeping, and whoever asks for it
+(a load balancer, a supervisor) often sends any Host, or none.
 """
 
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import re
 
-from config import LOOPBACK, WILDCARDS, Settings
+from config import LOOPBACK, WILDCARDS, Settings, is_address
 from web.parsing import Environ
 from web.problems import Forbidden, Unauthorized, WrongHost
 
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 OPEN_PATHS = frozenset(("/", "/docs", "/healthz", "/readyz"))  # no token wanted
 OPEN_FOLDERS = ("/docs/", "/dashboard/")
+HEALTH = frozenset(("/healthz", "/readyz"))  # answered under any Host
+# In the WSGI environment: the Host header, where the target of the request is a whole URL.
+# That URL's host stands as HTTP_HOST then: it is the one that counts (RFC 9112, 3.2.2).
+SENT_HOST = "kv.sent_host"
 _SEEN_MAX = 100
-_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@,\s]+))(?::[0-9]*)?")
+_HOST = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)(?:%[A-Za-z0-9._~-]+)?\]"  # RFC 6874: its zone
+    r"|(?P<name>(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?))(?::[0-9]*)?"
+)
 
 
 class Guard:
     """Checks each request before anything else looks at it."""
 
     def __init__(self, settings: Settings) -> None:
-        named = {*LOOPBACK, *settings.allowed_host, settings.host} - WILDCARDS
-        self._names = frozenset(name.lower() for name in named)
-        self._seen: set[str] = set()  # Host headers that passed, as they were sent
+        given = (*LOOPBACK, *settings.allowed_host, settings.host)
+        named = {name.lower().removesuffix(".") for name in given} - WILDCARDS
+        self._shown = sorted(name for name in named if not is_address(name))
+        self._names = frozenset(name.removeprefix(".") for name in self._shown)
+        self._domains = tuple(name for name in self._shown if name.startswith("."))
+        self._seen: set[str] = set()  # hosts that passed, as they were sent
         self._api_token = _bytes(settings.api_token)
         self._read_token = _bytes(settings.read_token)
 
     def check(self, environ: Environ) -> None:
         """Raise WrongHost, Forbidden or Unauthorized unless the caller may go on."""
-        host = environ.get("HTTP_HOST", "")
-        if host not in self._seen:
+        host: str = environ.get("HTTP_HOST", "")
+        if environ.get("PATH_INFO") not in HEALTH:
             self._check_host(host)
+            self._check_host(environ.get(SENT_HOST, host))
         if environ["REQUEST_METHOD"] not in SAFE_METHODS:
             self._check_origin(environ, host)
         if self._api_token is not None:
             self._check_token(environ)
 
     def _check_host(self, host: str) -> None:
-        name = _name_of(host)
-        if name not in self._names and not _is_loopback(name):
+        if host in self._seen:
+            return
+        if not self._is_known(host):
             raise WrongHost(
-                f"this server does not answer to the Host {host!r}: call it by "
-                f"{', '.join(sorted(self._names))}, or start it with --allowed-host"
+                f"this server does not answer to the Host {host!r}: call it by an IP "
+                f"address or {', '.join(self._shown)}, or start it with --allowed-host"
             )
         if len(self._seen) < _SEEN_MAX:
             self._seen.add(host)
+
+    def _is_known(self, host: str) -> bool:
+        """True for an IP address, and for a name that the settings let in."""
+        found = _HOST.fullmatch(host)
+        if found is None:
+            return False
+        if found["ipv6"] is not None:
+            return ":" in found["ipv6"] and is_address(found["ipv6"])
+        name = found["name"].lower()
+        if is_address(name):
+            return True
+        name = name.removesuffix(".")  # the root of all names (RFC 1034, 3.1)
+        return name in self._names or name.endswith(self._domains)
 
     def _check_origin(self, environ: Environ, host: str) -> None:
         site = environ.get("HTTP_SEC_FETCH_SITE", "none")
@@ -86,16 +112,3 @@ def _bytes(token: str | None) -> bytes | None:
 def _equal(given: bytes, token: bytes | None) -> bool:
     """Whether the token is the one, in the same time wherever it differs."""
     return token is not None and hmac.compare_digest(given, token)
-
-
-def _name_of(host: str) -> str:
-    """The name in a Host header, or nothing if it is none."""
-    found = _HOST.fullmatch(host)
-    return (found[1] or found[2]).lower() if found is not None else ""
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False

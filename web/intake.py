@@ -23,9 +23,12 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from config import Settings
 from models import InvalidRequest, StoreError, Timeout, Uncertain
-from web.guard import SAFE_METHODS
-from web.parsing import Environ, too_large
+from web.encodings import too_large
+from web.guard import SAFE_METHODS, SENT_HOST
+from web.headers import check_expect
+from web.parsing import Environ
 from web.problems import (
+    ExpectationFailed,
     HeaderTooLarge,
     HeaderUnreadable,
     LengthRequired,
@@ -43,6 +46,7 @@ READ_AWAY_BYTES_MAX = 16 << 20  # a larger body is refused unread, which is abru
 # A busy service is not a dead one, and whoever watches it should see that it is busy.
 ALWAYS = frozenset(("/healthz", "/readyz", "/metrics"))
 _VARIABLES = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
+_UNREAD = (LengthRequired, TooSlow, ExpectationFailed)  # the body is still on its way
 _SHARED = (REQUEST_ID, LABELS, ARRIVED)
 log = logging.getLogger(__name__)
 
@@ -70,6 +74,7 @@ class Exchange:
         "cancel",
         "deadline",
         "environ",
+        "hangs_up",
         "size",
         "watcher",
         "worked_on",
@@ -82,6 +87,7 @@ class Exchange:
         self.body = b""
         self.size = 0  # bytes set aside for a large body
         self.worked_on = False
+        self.hangs_up = False  # what is left of the request would be taken for the next
         self.environ: Environ | None = None  # once it is worked on
         self.cancel: Callable[[], Any] | None = None  # stops receiving
         self._unanswered = [None]
@@ -98,6 +104,8 @@ class Exchange:
             self._unanswered.pop()  # one thread only gets to do that
         except IndexError:
             return
+        if self.hangs_up:
+            headers.append(("Connection", "close"))
         try:
             self.watcher.proto.response_bytes(status, headers, text)
         except Exception as error:  # nobody is there to take it any more
@@ -165,6 +173,8 @@ class Intake:
             self._open.add(exchange)
         try:
             self._receive(exchange)
+        except StoreError as error:
+            self._end(exchange, error)
         except Exception as error:
             log.exception("a request failed while it was received")
             self._end(exchange, error)
@@ -173,20 +183,19 @@ class Intake:
         """Have the body received, if there is one; `_received` hears of its end."""
         headers = exchange.watcher.scope.headers
         length = headers.get("content-length")
+        check_expect(headers.get("expect"))  # who sends it may wait with the body
         if headers.get("transfer-encoding") is not None:
-            self._end(
-                exchange, LengthRequired("a body is sent with its Content-Length")
-            )
-        elif length is None:
+            raise LengthRequired("a body is sent with its Content-Length")
+        if length is None:
             self._whole_now(exchange)
-        elif int(length) > max(READ_AWAY_BYTES_MAX, self._settings.max_body_bytes):
-            self._end(exchange, too_large(self._settings.max_body_bytes))
-        elif not self._reserve(exchange, int(length)):
-            self._end(exchange, Overloaded("too many large bodies are on their way"))
-        else:
-            future = exchange.watcher.proto()
-            exchange.cancel = future.cancel
-            future.add_done_callback(partial(self._received, exchange))
+            return
+        if int(length) > max(READ_AWAY_BYTES_MAX, self._settings.max_body_bytes):
+            raise too_large(self._settings.max_body_bytes)
+        if not self._reserve(exchange, int(length)):
+            raise Overloaded("too many large bodies are on their way")
+        future = exchange.watcher.proto()
+        exchange.cancel = future.cancel
+        future.add_done_callback(partial(self._received, exchange))
 
     def _reserve(self, exchange: Exchange, size: int) -> bool:
         """Set room aside for a large body; False if there is none."""
@@ -274,13 +283,13 @@ class Intake:
         most = self._settings.max_header_bytes
         if size > most:
             return HeaderTooLarge(f"a header has at most {most} bytes (it has {size})")
-        names = scope.headers.keys()
-        if len(names) == len(pairs):
-            return None
-        unread = sorted(set(names).difference(name for name, _ in pairs))
-        if not unread:
-            return None  # some are there more than once
-        return HeaderUnreadable(f"a header is not ASCII ({', '.join(unread)})")
+        names, value_of = scope.headers.keys(), scope.headers.get
+        unread = [name for name in names if value_of(name) is None]
+        if unread:
+            return HeaderUnreadable(f"a header is not ASCII ({', '.join(unread)})")
+        if sum(name == "host" for name, _ in pairs) > 1:
+            return InvalidRequest("the Host header is there twice: send it once")
+        return None
 
     def _end(self, exchange: Exchange, error: Exception) -> None:
         """Answer a request that is not worked on, here and now."""
@@ -298,6 +307,7 @@ class Intake:
                 n: exchange.environ[n] for n in _SHARED if n in exchange.environ
             }
             exchange.environ[ABANDONED] = True
+        exchange.hangs_up = isinstance(error, _UNREAD)
         exchange.answer(self._refuse(error), environ)
 
     def _forget(self, exchange: Exchange) -> None:
@@ -360,9 +370,9 @@ def environ_of(scope: Any, pairs: Pairs, body: bytes) -> Environ:
         if variable in environ:
             text = f"{environ[variable]},{text}"
         environ[variable] = text
-    if scope.authority and scope.authority != environ.get("HTTP_HOST"):
-        # A whole URL was asked for, of another host (RFC 9112, 3.2.2): both must do.
-        environ["HTTP_HOST"] = f"{environ.get('HTTP_HOST')},{scope.authority}"
+    if scope.authority:  # the target is a whole URL
+        environ[SENT_HOST] = environ.get("HTTP_HOST", scope.authority)
+        environ["HTTP_HOST"] = scope.authority
     return environ
 
 

@@ -6,7 +6,7 @@ Schemas come from the classes that check and encode, never from hand.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import msgspec
@@ -14,14 +14,18 @@ import msgspec
 from config import Settings
 from engine import Scheme
 from models import InvalidRequest, StoreError
-from web.guard import OPEN_PATHS
+from web.guard import HEALTH, OPEN_PATHS, SAFE_METHODS
 from web.problems import (
     STATUS,
+    ExpectationFailed,
+    Forbidden,
     HeaderTooLarge,
     LengthRequired,
     Overloaded,
     TooSlow,
     Unauthorized,
+    UnknownEncoding,
+    WrongHost,
 )
 from web.routes import TEXT, Parameter, Route
 from web.shapes import KEY_SCHEMA, BatchOperation, Problem
@@ -39,15 +43,28 @@ _PATH_PARTS = {
         "schema": {"type": "integer", "minimum": 0},
     },
 }
-_RETRY_AFTER = {
-    "Retry-After": {"description": "seconds", "schema": {"type": "integer"}}
+_HEADERS = {  # of a failure
+    "WWW-Authenticate": {"schema": {"type": "string"}},
+    "Retry-After": {
+        "description": "seconds; only where waiting may help",
+        "schema": {"type": "integer"},
+    },
+    "Accept-Encoding": {
+        "description": "with `unknown_encoding`: those that a body may have",
+        "schema": {"type": "string"},
+    },
 }
 _ABOUT = """\
 A replicated key-value store that stays available while nodes fail.
 
 A failure is `application/problem+json` with a `code` to test for and `definite`: false
 where it may have happened all the same. 503 `unavailable` means that nothing was done,
-504 `uncertain` that a write may show later; both carry `Retry-After`."""
+504 `uncertain` that a write may show later; both carry `Retry-After`. 503 `data_lost`
+has none: nothing was done, and waiting does not help, as every copy that was complete is
+lost. `POST /recover/{node_id}` with `accept_loss` gives up what is gone.
+
+A body may be sent with `Content-Encoding: gzip` or `deflate`; its limit is that of what it
+inflates to."""
 
 
 def document(
@@ -136,21 +153,32 @@ def _responses(route: Route, *, wants_token: bool) -> dict[str, Any]:
     if route.has_version and route.method == "GET":
         responses["304"] = {"description": "this is still the version"}
     codes: dict[int, list[str]] = {}
-    always: tuple[type[StoreError], ...] = (InvalidRequest, HeaderTooLarge, Overloaded)
-    if wants_token:
-        always += (Unauthorized,)
-    if route.body is not None:
-        always += (TooSlow, LengthRequired)
-    failures = (*always, *route.failures)
-    for error in failures:
-        codes.setdefault(STATUS[error][0], []).append(error.code)
+    headers: dict[int, dict[str, Any]] = {}
+    for error in (*_always(route, wants_token=wants_token), *route.failures):
+        status, named = STATUS[error]
+        codes.setdefault(status, []).append(error.code)
+        for name, _ in named:
+            headers.setdefault(status, {})[name] = _HEADERS[name]
     for status, words in sorted(codes.items()):
         responses[str(status)] = {
             "description": " or ".join(words),
             "content": {"application/problem+json": {"schema": _reference(Problem)}},
-            "headers": _RETRY_AFTER if status in (503, 504) else {},
+            "headers": headers.get(status, {}),
         }
     return responses
+
+
+def _always(route: Route, *, wants_token: bool) -> Iterator[type[StoreError]]:
+    """What any request of this kind may be answered, whatever the route does."""
+    yield from (InvalidRequest, ExpectationFailed, HeaderTooLarge, Overloaded)
+    if wants_token:
+        yield Unauthorized
+    if route.path not in HEALTH:
+        yield WrongHost
+    if route.method not in SAFE_METHODS:
+        yield Forbidden
+    if route.body is not None:
+        yield from (TooSlow, LengthRequired, UnknownEncoding)
 
 
 def _parameter(place: str, parameter: Parameter) -> dict[str, Any]:

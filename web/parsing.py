@@ -16,12 +16,19 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from models import Condition, InvalidRequest, TooLarge
+from models import Condition, InvalidRequest
+from web.encodings import body_bytes
 from web.problems import NotJson
 
 Environ = dict[str, Any]
 T = TypeVar("T")
 
+# A type has parameters of which some may be empty (RFC 9110, sections 8.3.1 and 5.6.6).
+_JSON = re.compile(
+    r'[ \t]*application/json[ \t]*(?:;[ \t]*(?:charset=(?:utf-?8|"utf-?8")[ \t]*)?)*',
+    re.IGNORECASE,
+)
+_CHARSET = re.compile(r"[;,][ \t]*charset[ \t]*=", re.IGNORECASE)
 _ETAGS = re.compile(r'\s*(W/)?"([\x21\x23-\x7e]*)"\s*(?:,|$)')
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _DEEPER = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
@@ -111,7 +118,7 @@ def query_key(query: Mapping[str, str]) -> str:
 
 
 def write_condition(environ: Environ) -> Condition | None:
-    """What If-Match and If-None-Match ask of a write; None: nothing."""
+    """What If-Match and If-None-Match ask of a write or delete; None: nothing."""
     match = environ.get("HTTP_IF_MATCH")
     none_match = environ.get("HTTP_IF_NONE_MATCH")
     if match is None and none_match is None:
@@ -125,23 +132,8 @@ def write_condition(environ: Environ) -> Condition | None:
     return Condition(versions, if_absent=none_match is not None, if_present=any_version)
 
 
-def delete_condition(environ: Environ) -> Condition | None:
-    """What If-Match asks of a delete; None: nothing."""
-    if environ.get("HTTP_IF_NONE_MATCH") is not None:
-        raise InvalidRequest(
-            "a delete cannot be made with If-None-Match; to delete one version, send "
-            'If-Match: "<version>"'
-        )
-    return write_condition(environ)
-
-
 def is_unchanged(environ: Environ, version: str) -> bool:
     """True if the reader said, in If-None-Match, that it has this version already."""
-    if environ.get("HTTP_IF_MATCH") is not None:
-        raise InvalidRequest(
-            'If-Match is for writes and deletes; on a read, If-None-Match: "<version>" '
-            "asks for the value only if it changed"
-        )
     header = environ.get("HTTP_IF_NONE_MATCH")
     if header is None:
         return False
@@ -192,7 +184,7 @@ class Body(msgspec.Struct, frozen=True):
 
     def read(self, environ: Environ, bytes_max: int, depth_max: int) -> Any:
         """The body in its shape; an empty one, where that is allowed, with defaults."""
-        data = _bytes_of(environ, bytes_max)
+        data = body_bytes(environ, bytes_max)
         if not data and self.optional:
             return self.decoder.decode(b"{}")
         if environ.get("CONTENT_TYPE") != "application/json":
@@ -202,15 +194,15 @@ class Body(msgspec.Struct, frozen=True):
 
     def _check_type(self, environ: Environ) -> None:
         given = environ.get("CONTENT_TYPE") or ""
-        name, _, parameters = given.lower().partition(";")
-        charset = parameters.strip().replace('"', "")
-        if name.strip() == "application/json" and charset in ("", "charset=utf-8"):
+        if _JSON.fullmatch(given) is not None:
             return
+        charset = _CHARSET.search(given)
+        wanted = "application/json" if charset is None else "application/json, in UTF-8"
         host = environ.get("HTTP_HOST", "localhost")
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         scheme = environ.get("wsgi.url_scheme", "http")
         raise NotJson(
-            f"the body must be sent as application/json (got {given or 'no type'!r}): "
+            f"the body must be sent as {wanted} (got {given or 'no type'!r}): "
             f"curl -X {method} {scheme}://{host}{path} "
             f"-H 'Content-Type: application/json' -d '{self.example}'"
         )
@@ -240,34 +232,6 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     if b"\\u00" in data or _has_twice(data, decoder.type):
         _check_unique(data)
     return found
-
-
-def _bytes_of(environ: Environ, bytes_max: int) -> bytes:
-    length = environ.get("CONTENT_LENGTH")
-    source = environ["wsgi.input"]
-    if length:
-        if not length.isdecimal():
-            raise InvalidRequest(f"Content-Length is not a number (got {length!r})")
-        size = int(length)
-        if size > bytes_max:
-            raise too_large(bytes_max)
-        data: bytes = source.read(size)
-        if len(data) < size:
-            raise InvalidRequest("the body ended before its Content-Length")
-        return data
-    if not environ.get("wsgi.input_terminated"):
-        return b""
-    data = source.read(bytes_max + 1)
-    if len(data) > bytes_max:
-        raise too_large(bytes_max)
-    return data
-
-
-def too_large(bytes_max: int) -> TooLarge:
-    """What a body that is beyond the limit is answered."""
-    return TooLarge(
-        f"a body has at most {bytes_max} bytes (it has more); the setting is max_body_bytes"
-    )
 
 
 def _check_depth(data: bytes, depth_max: int) -> None:

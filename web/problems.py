@@ -10,9 +10,10 @@ from http import HTTPStatus
 from typing import Any
 
 from msgspec import Struct
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import HTTPException
 
 from models import (
+    DataLost,
     InvalidRequest,
     KeyNotFound,
     NodeNotFound,
@@ -32,6 +33,18 @@ class NotJson(InvalidRequest):
     """The body is not sent as application/json; the detail shows a call that works."""
 
     code = "not_json"
+
+
+class UnknownEncoding(InvalidRequest):
+    """The body is packed in a way that is not undone here, so nobody knows what it says."""
+
+    code = "unknown_encoding"
+
+
+class ExpectationFailed(InvalidRequest):
+    """The client waits for something that is not done here."""
+
+    code = "expectation_failed"
 
 
 class Unauthorized(StoreError):
@@ -87,17 +100,23 @@ STATUS: dict[type[StoreError], tuple[int, tuple[tuple[str, str], ...]]] = {
     Forbidden: (403, ()),
     KeyNotFound: (404, ()),
     NodeNotFound: (404, ()),
-    LengthRequired: (411, (("Connection", "close"),)),
-    TooSlow: (408, (("Connection", "close"),)),
+    LengthRequired: (411, ()),
+    TooSlow: (408, ()),
     NotOffered: (409, ()),
     TooFewNodes: (409, ()),
     VersionMismatch: (412, ()),
     TooLarge: (413, ()),
     NotJson: (415, ()),
+    UnknownEncoding: (
+        415,
+        (("Accept-Encoding", "gzip, deflate"),),
+    ),  # RFC 9110, 15.5.16
+    ExpectationFailed: (417, ()),
     WrongHost: (421, ()),
     HeaderTooLarge: (431, ()),
     StoreError: (500, ()),  # a new child of it that has no line here
     Overloaded: (503, _LATER),
+    DataLost: (503, ()),  # no Retry-After: waiting does not help
     Unavailable: (503, _LATER),
     Timeout: (504, _LATER),
     Uncertain: (504, _LATER),
@@ -125,8 +144,6 @@ def failure(error: Exception) -> Failure:
         status = error.code or 500
         code = _CODES.get(status, error.name.lower().replace(" ", "_"))
         detail = error.description or error.name
-        if detail == NotFound.description:
-            detail = "no route has this path; /docs lists them all"
         allowed = sorted(getattr(error, "valid_methods", None) or ())
         if allowed:
             detail = f"this route takes {', '.join(allowed)}"

@@ -14,19 +14,20 @@ begin with `_` in its package, so its version is pinned (docs/decisions/0005).
 from __future__ import annotations
 
 import errno
+import logging
 import os
-import queue
-import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from granian._granian import CallbackScheduler, RSGIWorker, SocketHolder, WorkerSignal
 from granian.http import HTTP1Settings
 
 from config import CannotOpen, Settings
+from processes.signals import Stop
 from web.intake import Intake, Service
 
 BACKLOG = 1024
@@ -38,11 +39,6 @@ SPARE_THREADS = 4  # that take requests in while all others work
 IDLE_THREAD_SECONDS = 30
 SEND_SECONDS = 0.5  # for the last answers to be sent
 HEADER_BYTES_MAX = 64 << 10  # beyond this granian itself answers, with a bare 431
-SIGNALS = tuple(
-    getattr(signal, name)
-    for name in ("SIGTERM", "SIGINT", "SIGHUP")
-    if hasattr(signal, name)
-)
 
 
 class CannotListen(CannotOpen):
@@ -72,11 +68,20 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class Server:
-    """Serves an application until `stop` is called or a signal asks for it.
+def leave() -> NoReturn:
+    """End the process that served, with status 0, once it has nothing left to do.
 
-    `listener` becomes the server's.
+    A thread of granian's may still ask for the interpreter, as may one of a request that
+    went on for too long. Where the interpreter had ended before, that would be a crash.
     """
+    logging.shutdown()
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(0)
+
+
+class Server:
+    """Serves an application until a stop is asked for. `listener` becomes the server's."""
 
     def __init__(
         self, application: Service, listener: socket.socket, settings: Settings
@@ -84,19 +89,19 @@ class Server:
         self._intake = Intake(application, settings)
         self._listener = listener
         self._settings = settings
-        self._asked = False
-        # Not an Event: a signal that came while its lock is held would wait for ever.
-        self._asks: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def run(self, on_ready: Callable[[], None], grace_seconds: float) -> bool:
+    def run(
+        self, stop: Stop, on_ready: Callable[[], None], grace_seconds: float
+    ) -> bool:
         """Serve; False if requests were still running `grace_seconds` after the stop.
 
-        Only in the main thread, whose signals it takes: SIGTERM, SIGINT and SIGHUP (the
-        terminal went away). A second one ends the process at once.
+        Where that was asked for already, nothing is served and nothing said.
         """
+        if stop.asked:
+            self._listener.close()
+            return True
         ended = WorkerSignal()
         ended.add_cb(lambda: None)  # it wants one to call
-        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         self._intake.start()
         worker = self._worker()
         scheduler = _Scheduler(_Inline(), self._intake.begin)
@@ -106,24 +111,11 @@ class Server:
         serving.daemon = True
         serving.start()
         on_ready()
-        self._asks.get()
+        stop.wait()
         ended.set()
         finished = self._intake.stop(grace_seconds)
         serving.join(SEND_SECONDS)
-        if finished:
-            for number, handler in before.items():
-                signal.signal(number, handler)
         return finished and not serving.is_alive()
-
-    def stop(self) -> None:
-        """Take no more connections, finish what runs, and let `run` return."""
-        self._asked = True
-        self._asks.put(None)
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        if self._asked:
-            os._exit(128 + number)  # what was acknowledged is on the disk already
-        self.stop()
 
     def _worker(self) -> Any:
         settings = self._settings

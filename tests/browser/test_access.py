@@ -24,6 +24,8 @@ def test_token_is_asked_for_kept_for_the_tab_only_and_can_be_forgotten(serve, lo
 
     give(page, "not-the-token")
     expect(page.locator("#token-message")).to_contain_text("That is not the token")
+    give(page, "schlüssel")  # which no header can carry
+    expect(page.locator("#token-message")).to_contain_text("ASCII")
     give(page, "all-may-change")
     expect(page.get_by_role("dialog")).to_be_hidden()
     page.locator("#write").click()

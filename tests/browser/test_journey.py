@@ -114,6 +114,7 @@ def test_lost_copy_is_503_that_says_what_helps_and_not_to_try_again(serve, look)
     says(page, "Its newest copy is lost", "trying again will not help")
     expect(page.locator("#answer-chips")).not_to_contain_text("try again")
     expect(page.locator("#place-replicas")).to_contain_text("Newest that is left")
+    expect(page.locator("#health")).to_contain_text("of the key space are lost")
     expect(page.locator("#health")).to_contain_text("of the key space cannot be served")
 
 

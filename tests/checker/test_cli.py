@@ -74,6 +74,122 @@ def test_standard_input_is_read(saved, monkeypatch, capsys):
     assert capsys.readouterr().out
 
 
+def history_of(*values):
+    """Each written in turn, then the first of them read: stale if they differ."""
+    lines = []
+    for time, value in enumerate(values):
+        lines += [
+            f'{{"type":"invoke","client":"a","time":{time * 2},"action":"write",'
+            f'"key":"k","value":{value}}}',
+            f'{{"type":"ok","client":"a","time":{time * 2 + 1}}}',
+        ]
+    return [
+        *lines,
+        '{"type":"invoke","client":"a","time":99,"action":"read","key":"k"}',
+        f'{{"type":"ok","client":"a","time":100,"value":{values[0]}}}',
+    ]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("1700000000.123456789", "1700000000.123456790"),
+        ("9007199254740992", "9007199254740993"),
+        ("[0.1]", "[0.1000000000000000055511151231257827]"),
+        ('{"n":1e400}', '{"n":1e401}'),
+        ("1e-400", "0"),
+        ("1" * 5_000, "1" * 4_999 + "2"),
+        ("true", "1"),
+    ],
+)
+def test_stale_read_of_a_value_that_differs_late_does_not_pass(
+    values, tmp_path, capsys
+):
+    path = tmp_path / "history.jsonl"
+    path.write_text("\n".join(history_of(*values)))
+
+    assert main([str(path)]) == 1
+    assert "stale_reads violated on k" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["1e400", "-1e999999999999", "7" * 20_000, "1.50"])
+def test_sound_history_of_an_odd_number_is_not_refused(value, tmp_path, capsys):
+    path = tmp_path / "history.jsonl"
+    path.write_text("\n".join(history_of('"before"', value)[2:4] + history_of(value)))
+
+    assert main([str(path)]) == 0
+    assert "violated" not in capsys.readouterr().out
+
+
+ENCODED = {
+    "plain": lambda text: text.encode(),
+    "a mark": lambda text: text.encode("utf-8-sig"),
+    "CRLF": lambda text: text.replace("\n", "\r\n").encode(),
+    "CR": lambda text: text.replace("\n", "\r").encode(),
+    "no last end": lambda text: text.rstrip("\n").encode(),
+    "empty lines": lambda text: b"\xef\xbb\xbf\n \r\n" + text.encode() + b"\n\n",
+}
+UNREADABLE = {
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "UTF-16LE": lambda text: text.encode("utf-16-le"),
+    "UTF-16BE": lambda text: text.encode("utf-16-be"),
+    "UTF-32": lambda text: text.encode("utf-32"),
+}
+
+
+@pytest.fixture(params=["a file", "standard input"])
+def judged(request, tmp_path, monkeypatch):
+    """Judge these bytes; the exit status."""
+
+    def judge(data):
+        if request.param == "standard input":
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+            return main(["-"])
+        path = tmp_path / "history.jsonl"
+        path.write_bytes(data)
+        return main([str(path)])
+
+    return judge
+
+
+@pytest.mark.parametrize("how", ENCODED)
+def test_history_is_read_however_its_text_was_saved(how, judged, capsys):
+    text = "\n".join(history_of('"a line\u2028and\x85more"', '"2"')) + "\n"
+
+    assert judged(ENCODED[how](text)) == 1
+
+    assert "3 operations on 1 keys" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", UNREADABLE)
+def test_history_in_another_encoding_is_refused_by_its_name(encoding, judged, capsys):
+    assert judged(UNREADABLE[encoding]("\n".join(history_of("1")))) == 2
+
+    error = capsys.readouterr().err
+    assert f"line 1: it is {encoding}, not UTF-8" in error
+    assert f"iconv -f {encoding} -t UTF-8" in error
+
+
+def test_line_that_is_not_utf8_is_named(judged, capsys):
+    lines = [line.encode() for line in history_of('"é"')]
+    lines[2] = lines[2].replace(b'"k"', b'"\xe9"')
+
+    assert judged(b"\r\n".join(lines)) == 2
+    assert "line 3: it is not UTF-8 text" in capsys.readouterr().err
+
+
+def test_empty_file_with_a_byte_order_mark_is_one_without_operations(judged, capsys):
+    assert judged(b"\xef\xbb\xbf") == 2
+    assert "there is no operation" in capsys.readouterr().err
+
+
+def test_closed_standard_input_is_refused_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", None)
+
+    assert main(["-"]) == 2
+    assert capsys.readouterr().err == "cannot read -: there is no standard input\n"
+
+
 def test_values_are_shown_as_they_are(saved, capsys):
     odd = '"[red]é\\n"'
     operations = [Operation("[b]", "[k]", "read", 1, 2, "ok", odd)]

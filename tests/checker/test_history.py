@@ -18,22 +18,13 @@ from checker.history import (
     Recorder,
     Replica,
     State,
-    canonical,
     read_history,
     write_history,
 )
+from checker.values import DEPTH_MAX, canonical, parse
+from tests.checker.spellings import json_texts
 
-numbers = st.integers(-(2**70), 2**70) | st.floats(
-    allow_nan=False, allow_infinity=False
-)
-json_values = st.recursive(
-    st.none() | st.booleans() | numbers | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
-    ),
-    max_leaves=5,
-)
-texts = json_values.map(canonical)
+texts = json_texts.map(parse).map(canonical)
 states = st.sampled_from([ABSENT, PRESENT]) | st.builds(
     State, st.sampled_from(["is", "is_not"]), texts
 )
@@ -134,11 +125,50 @@ def test_lines_without_a_header_or_with_blank_ones_are_read():
     assert [each.outcome for each in (fourth, fifth)] == ["unknown", "unknown"]
 
 
-def test_text_of_a_value_is_canonical():
-    assert canonical({"b": 1, "a": "é"}) == '{"a":"é","b":1}'
-    assert canonical(1) != canonical(1.0)
-    with pytest.raises(TypeError):
-        canonical(object())
+@pytest.mark.parametrize("name", ["value", "if", "saw"])
+@pytest.mark.parametrize(
+    ("one", "other", "are_equal"),
+    [
+        ("1", "1.0", True),
+        ("1", "10e-1", True),
+        ("-0.0", "0", True),
+        ("[1.50]", "[15e-1]", True),
+        ('{"a":1,"b":"A"}', '{"b":"\\u0041","a":1e0}', True),
+        ("1700000000.123456789", "1700000000.123456790", False),
+        ("9007199254740993", "9007199254740992.0", False),
+        ("1e400", "1e401", False),
+        ("1", "true", False),
+        ("0", "false", False),
+        ("1", '"1"', False),
+        ("[1,2]", "[2,1]", False),
+    ],
+)
+def test_values_are_one_where_their_json_is_and_nowhere_else(
+    name, one, other, are_equal
+):
+    def told(text):
+        if name == "value":
+            lines = [ASK.replace(":1}", f":{text}}}")]
+            return read_history(lines).operations[0].value
+        state = f'"{name}":{{"not":{text}}}}}'
+        if name == "if":
+            return read_history([ASK[:-1] + "," + state]).operations[0].condition
+        failed = '{"type":"fail","client":"a","time":6,' + state
+        return read_history([ASK, failed]).operations[0].saw
+
+    assert (told(one) == told(other)) == are_equal
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_line_ends_and_a_byte_order_mark_are_no_part_of_a_line(mark, end):
+    text = end.join(["", ASK, '{"type":"ok","client":"a","time":6}'])
+
+    as_bytes = read_history((mark + text.encode()).splitlines(keepends=True))
+    as_text = read_history((mark.decode() + text).splitlines(keepends=True))
+
+    assert as_bytes == as_text
+    assert [each.outcome for each in as_bytes.operations] == ["ok"]
 
 
 ASK = '{"type":"invoke","client":"a","time":5,"action":"write","key":"x","value":1}'
@@ -163,7 +193,23 @@ READ = '{"type":"invoke","client":"a","time":5,"action":"read","key":"x"}'
         ([ASK[:-1] + ',"if":{"is":1}}'], 1, '{"not": ...}, not {"is":1}'),
         ([READ[:-1] + ',"if":"absent"}'], 1, 'a read cannot have an "if"'),
         ([ASK[:-1] + ',"level":"one"}'], 1, 'not "weak"'),
-        ([ASK.replace(":1}", ":1e999}")], 1, '"value" is not JSON'),
+        ([ASK.replace(":1}", ":NaN}")], 1, "NaN is not JSON"),
+        ([ASK.replace(":1}", ":01}")], 1, "not JSON: Expecting"),
+        ([ASK, ASK.replace(":1}", ':1,"key":"y"}')], 2, "an object has 'key' twice"),
+        ([ASK.replace(":1}", ':1,"k\\u0065y":"y"}')], 1, "an object has 'key' twice"),
+        ([ASK.replace(":1}", ':[{"n":1,"n":1}]}')], 1, "an object has 'n' twice"),
+        ([ASK[:-1] + ',"if":{"value":{"n":1,"n":1}}}'], 1, "has 'n' twice"),
+        ([ASK.replace(":1}", f":{'[' * 600}{']' * 600}}}")], 1, f"most {DEPTH_MAX} "),
+        ([ASK.replace(":1}", f":{'[' * 10**5}}}")], 1, "nested too deeply"),
+        (["[" * 10**5], 1, "nested too deeply"),
+        ([ASK.replace(":1}", ':"\\ud83d"}')], 1, "\\ud83d is half of a surrogate"),
+        ([ASK.replace('"x"', '"\\ude00"')], 1, "\\ude00 is half of a surrogate"),
+        ([ASK.replace("5", "1e400")], 1, "Expected `int`"),
+        ([ASK.replace('"x"', "1.5")], 1, "Expected `str`"),
+        ([ASK, '{"operation":"read","outcome":"ok"}'], 2, "has operation, outcome"),
+        ([ASK.encode("utf-16")], 1, "it is UTF-16, not UTF-8"),
+        ([ASK.encode("utf-16-le")], 1, "it is UTF-16LE, not UTF-8"),
+        ([b'{"type":"\xe9"}'], 1, "it is not UTF-8 text"),
         (['{"type":"ok","client":"a","time":5}'], 1, "a has nothing open"),
         ([ASK, '{"type":"ok","client":"a","time":4}'], 2, "time 4 is before 5"),
         (

@@ -1,5 +1,6 @@
 """The file that a backup is: what goes in comes out, and any damage is found and placed."""
 
+import codecs
 import io
 import json
 
@@ -126,6 +127,14 @@ def test_nothing_may_follow_the_last_line(more):
 @pytest.mark.parametrize("data", [b"", b"\n", b"{}\n", b"\x00" * 99, b'{"sum":"\n'])
 def test_what_is_no_backup_is_refused_at_its_first_line(data):
     assert damage(data).line == 1
+
+
+def test_file_that_an_editor_saved_with_a_mark_is_refused_for_that():
+    found = damage(codecs.BOM_UTF8 + SMALL)
+
+    assert "line 1" in str(found)
+    assert "byte order mark: some program saved the file anew" in str(found)
+    assert "byte order mark" not in str(damage(LINES[0] + codecs.BOM_UTF8 + LINES[1]))
 
 
 def test_checksums_that_fit_do_not_save_a_file_whose_keys_go_back():

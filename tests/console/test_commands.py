@@ -11,7 +11,7 @@ import requests
 from console.catalogue import CLIENT
 from console.cli import Commands
 from console.command import ClientCommand
-from console.exits import MEANING, Exit
+from console.exits import ALWAYS, Exit
 from tests.console.in_process import Store
 
 
@@ -82,6 +82,12 @@ def test_value_that_is_no_text_is_json_in_raw_too(store):
         (b'{"a": 1}\n', [], '{"a": 1}'),
         (b"1\n", ["--text"], '"1"'),
         (b"", [], '""'),
+        (b"hello\r\n", [], '"hello"'),
+        (b"a\r\nb\r\n\r\n", [], '"a\\r\\nb\\r\\n"'),
+        (b"a\r", [], '"a\\r"'),
+        (b"\xef\xbb\xbf1.0\r\n", [], "1.0"),
+        (b"\xef\xbb\xbfhello", ["--text"], '"hello"'),
+        (b"a\0b", [], '"a\\u0000b"'),
     ],
 )
 def test_value_from_standard_input_is_kept_but_for_its_last_line_end(
@@ -94,13 +100,33 @@ def test_value_from_standard_input_is_kept_but_for_its_last_line_end(
     assert json.loads(store.lines("get", "k")[0]) == json.loads(kept)
 
 
-def test_input_that_is_not_utf_8_is_refused_and_nothing_is_written(store, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"\xff", "is not UTF-8 text"),
+        ("Ada".encode("utf-16"), "is UTF-16, not UTF-8"),
+        ("Ada".encode("utf-16-be"), "is UTF-16BE, not UTF-8"),
+    ],
+)
+def test_input_that_is_not_utf_8_is_refused_and_nothing_is_written(
+    store, monkeypatch, data, word
+):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 
     result = store.run("put", "k", "-")
 
     assert (result.status, store.carrier.asked) == (Exit.WRONG, [])
     assert "UTF-8" in result.err
+    assert word in result.err
+
+
+def test_closed_standard_input_is_refused_and_nothing_is_written(store, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+
+    result = store.run("put", "k", "-")
+
+    assert (result.status, store.carrier.asked) == (Exit.WRONG, [])
+    assert "there is no standard input" in result.err
 
 
 @pytest.mark.parametrize(
@@ -254,6 +280,7 @@ def problem(status, code, definite):
         (requests.ReadTimeout("x"), 5, 4, "no answer"),
         (problem(503, "unavailable", True), 4, 4, "try again"),
         (problem(503, "overloaded", True), 4, 4, "try again"),
+        (problem(503, "data_lost", True), 7, 7, "data_lost --accept-loss"),
         (problem(504, "uncertain", False), 5, 4, "may have happened"),
         (problem(504, "timeout", True), 4, 4, "timeout"),
         (problem(507, "storage_full", True), 4, 4, "storage_full"),
@@ -351,6 +378,19 @@ def test_tokens_come_from_the_line_then_from_the_environment(guarded, monkeypatc
     assert "no-such-token" not in guarded.run("put", "k", "1").err
 
 
+@pytest.mark.parametrize("token", ["schlüssel", "hunter2\n", "hunter2 ", " hunter2"])
+def test_token_that_cannot_be_sent_is_refused_unseen(guarded, monkeypatch, token):
+    by_flag = guarded.run("get", "k", "--token", token)
+    monkeypatch.setenv("KV_TOKEN", token)
+    by_variable = guarded.run("get", "k")
+
+    for result in (by_flag, by_variable):
+        assert result.status == Exit.WRONG
+        assert result.err.count("\n") == 1
+        assert "printable ASCII without a blank at either end" in result.err
+        assert token.strip() not in result.err
+
+
 def test_key_without_an_in_sync_replica_is_unavailable_and_nothing_was_done(store):
     store.lines("put", "k", "1")
     for node in json.loads(store.lines("where", "k", "--json")[0])["replica_set"]:
@@ -375,6 +415,7 @@ def test_help_of_no_command_lacks_an_example_or_a_status(store, name):
     if isinstance(command, ClientCommand):
         for option in ("--url", "--token", "--timeout", "--json"):
             assert option in result.out
-        for meaning in MEANING.values():
+        assert {*ALWAYS} <= command.ends.keys()
+        for meaning in command.ends.values():
             assert meaning in result.out
     assert max(map(len, result.out.splitlines())) <= 100

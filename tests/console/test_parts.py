@@ -37,6 +37,16 @@ def test_store_without_a_leader_is_told_with_how_many_of_its_members_it_takes():
     assert "in a moment" in not_served([soon], by_majority=True)[0]
 
 
+def test_majority_that_lost_its_data_is_not_told_as_one_that_is_only_down():
+    lost = shard([0, 1, 2], live=[2], lost=True, readable=False, writable=False)
+
+    (told,) = not_served([lost], by_majority=True)
+
+    assert "lost their data" in told
+    assert "--accept-loss" in told
+    assert "have to" not in told
+
+
 @pytest.mark.parametrize(
     ("status", "problems"), [("up", 0), ("recovering", 2), ("down", 2)]
 )

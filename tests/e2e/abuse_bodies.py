@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator
 
 from tests.e2e.abuse import (
@@ -15,6 +16,7 @@ from tests.e2e.abuse import (
     NOT_JSON,
     OK,
     TOO_LARGE,
+    UNKNOWN_ENCODING,
     Body,
     Case,
     Wire,
@@ -37,7 +39,7 @@ def bodies() -> Iterator[Case]:
     """Every case of a body."""
     for group in (_types, _ttls, _batches, _node_bodies, _sizes, _depths):
         yield from group()
-    for group in (_encodings, _content_types, _broken_json):
+    for group in (_encodings, _packed, _content_types, _broken_json):
         yield from group()
 
 
@@ -269,17 +271,72 @@ def _encodings() -> Iterator[Case]:
         yield Case(f"invalid-utf8-{name}", value(b'"' + letters + b'"'), INVALID)
         field = b'{"key":"seed","value":1,"' + letters + b'":1}'
         yield Case(f"invalid-utf8-{name}-in-a-name", write(field), INVALID)
-    gzipped = write(gzip.compress(GOOD, mtime=0), "Content-Encoding: gzip")
-    yield Case("gzipped", gzipped, either(INVALID, NOT_JSON))
-    bomb = lambda: gzip.compress(bytes(64 * MIB), mtime=0)  # noqa: E731
-    bombed = write(bomb, "Content-Encoding: gzip")
-    yield Case("gzip-bomb", bombed, either(INVALID, NOT_JSON))
-    for form in ("utf-16", "utf-16-be", "latin-1", "utf-7", "utf8x", "'utf-8'"):
+    for form in (
+        "utf-16",
+        "utf-16-be",
+        "latin-1",
+        "utf-7",
+        "utf8x",
+        "'utf-8'",
+        "ascii",
+    ):
         wire = write(GOOD, kind=f"{JSON}; charset={form}")
         yield Case(f"charset-{form}", wire, NOT_JSON)
-    for form in ("utf-8", "UTF-8", '"utf-8"'):
+    for form in ("utf-8", "UTF-8", '"utf-8"', "utf8", '"UTF8"', "utf-8;"):
         wire = write(GOOD, kind=f"{JSON}; charset={form}")
         yield Case(f"charset-{form}-is-taken", wire, OK, changes=True)
+
+
+def _packed() -> Iterator[Case]:
+    """RFC 9110, section 8.4: what the body is packed in is undone, or it is refused."""
+    good = gzip.compress(GOOD, mtime=0)
+    halves = gzip.compress(GOOD[:9], mtime=0) + gzip.compress(GOOD[9:], mtime=0)
+    for coding, data in {
+        "gzip": good, "x-gzip": good, "GZIP": good, "identity": GOOD, "": GOOD,
+        "gzip, identity": good, "deflate": zlib.compress(GOOD),
+    }.items():  # fmt: skip
+        wire = write(data, f"Content-Encoding: {coding}")
+        yield Case(f"packed-in-{coding or 'nothing'}", wire, OK, changes=True)
+    members = write(halves, "Content-Encoding: gzip")
+    yield Case("packed-in-two-members", members, OK, changes=True)
+    for coding in (
+        "br",
+        "zstd",
+        "compress",
+        "gzip, gzip",
+        "gzip, br",
+        "gzip;q=1",
+        "utf-8",
+    ):
+        for method, target in (
+            ("POST", "/write"), ("POST", "/batch"), ("POST", "/fail/1"),
+            ("POST", "/recover/1"), ("POST", "/nodes"), ("DELETE", "/delete/seed"),
+        ):  # fmt: skip
+            wire = ask(method, target, f"Content-Encoding: {coding}", body=good)
+            name = f"packed-in-{coding}-for-{target[1:]}".replace("/", "-")
+            yield Case(name, wire, UNKNOWN_ENCODING)
+    twice = write(good, "Content-Encoding: gzip", "Content-Encoding: gzip")
+    yield Case("packed-in-gzip-said-twice", twice, UNKNOWN_ENCODING)
+    mail = write(GOOD, "Content-Transfer-Encoding: quoted-printable")
+    yield Case("packed-as-mail", mail, UNKNOWN_ENCODING)
+    for name, data in {
+        "text": GOOD, "nothing": b"", "cut": good[:-1], "garbage-after": good + b"x",
+        "deflate": zlib.compress(GOOD), "header-only": good[:10],
+    }.items():  # fmt: skip
+        wire = write(data, "Content-Encoding: gzip")
+        yield Case(f"packed-in-gzip-but-{name}", wire, INVALID)
+    lie = ask("POST", "/fail/1", "Content-Encoding: gzip", body=b'{"mode":"stop"}')
+    yield Case("packed-in-gzip-but-text-at-fail", lie, INVALID)
+    raw_text = zlib.compress(GOOD)[2:-4]
+    frameless = write(raw_text, "Content-Encoding: deflate")
+    yield Case("packed-in-deflate-without-its-frame", frameless, INVALID)
+    for target in ("/write", "/fail/1", "/batch"):
+        bomb = ask("POST", target, "Content-Encoding: gzip", body=_bomb)
+        yield Case(f"packed-bomb-at-{target[1:]}".replace("/", "-"), bomb, TOO_LARGE)
+
+
+def _bomb() -> bytes:
+    return gzip.compress(bytes(64 * MIB), mtime=0)
 
 
 def _content_types() -> Iterator[Case]:

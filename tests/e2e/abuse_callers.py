@@ -52,9 +52,9 @@ def _hosts() -> Iterator[Case]:
     for host in (
         "evil.example", "localhost.evil.com", "127.0.0.1.nip.io", "127.0.0.1.evil.com",
         "localtest.me", "127.0.0.1@evil.com", "evil.com@127.0.0.1", "localhost:80@evil",
-        "localhost:x", "localhost:-1", "localhost:80:80", "localhost:80, evil", "0.0.0.0",
-        "0", "2130706433", "127.1", "0x7f.0.0.1", "0177.0.0.1", "10.0.0.1",
-        "169.254.169.254", "[::]", "[::1", "::1", "[::1]evil", "[fe80::1]", "",
+        "localhost:x", "localhost:-1", "localhost:80:80", "localhost:80, evil",
+        "0", "2130706433", "127.1", "0x7f.0.0.1", "0177.0.0.1", "1.2.3", "10.0.0.1.",
+        "10.0.0.1, evil", "[10.0.0.1]", "[::1", "::1", "[::1]evil", "[::g]", "",
         "localhost/", "localhost?", "localhost#", "localhost\\evil", "local host",
         "localhost\tevil", "localhost,evil", "localhost;evil", "localhost%00.evil.com",
         "localhost%2eevil", "l\xf6calhost", "\xff", "xn--lcalhost-n4a", "a" * 1_000, ".",
@@ -67,7 +67,9 @@ def _hosts() -> Iterator[Case]:
         for method, target in (
             ("GET", "/nodes"),
             ("OPTIONS", "/write"),
-            ("GET", "/healthz"),
+            ("OPTIONS", "*"),
+            ("GET", "/metrics"),
+            ("GET", "/healthz/"),
         ):
             wire = ask(method, target, host=host)
             yield Case(f"host-{host}-{method}-{target[1:]}", wire, WRONG_HOST)
@@ -76,14 +78,48 @@ def _hosts() -> Iterator[Case]:
     owed = either(WRONG_HOST, NOT_HTTP)
     yield Case("host-missing", ask("POST", "/fail/1", host=None), owed)
     yield Case("host-missing-in-1.0", raw(b"POST /fail/1 HTTP/1.0\r\n\r\n"), owed)
-    for first, second in (("localhost", "evil.example"), ("evil.example", "localhost")):
+    for first, second in (
+        ("localhost", "evil.example"), ("evil.example", "localhost"),
+        ("localhost", "localhost"), ("10.0.0.1", "[::1]"),
+    ):  # fmt: skip
         twice = ask("POST", "/fail/1", f"Host: {second}", host=first)
         yield Case(f"host-{first}-and-{second}", twice, owed)
-    for host in ("LOCALHOST", "localhost:", "127.0.0.1", OWN, "[::1]:80", "127.9.9.9"):
+    for host in (
+        "LOCALHOST", "localhost:", "127.0.0.1", OWN, "[::1]:80", "127.9.9.9", "0.0.0.0",
+        "10.0.0.1", "169.254.169.254:80", "[::]", "[fe80::1]", "[FE80::1%25eth0]:80",
+        "[::ffff:10.0.0.1]", "localhost.", "Localhost.:80",
+    ):  # fmt: skip
         name = host.replace(":@PORT@", "-and-port")
         yield Case(f"host-{name}-is-known", ask("GET", "/nodes", host=host), OK)
-    known = ask("GET", "/nodes", _bearer(API_TOKEN), host="Store.Example:443")
-    yield Case("host-that-was-allowed-is-known", known, OK, site="guarded")
+    for host in (
+        "Store.Example:443",
+        "store.example.",
+        "a.b.below.example",
+        "below.example",
+    ):
+        known = ask("GET", "/nodes", _bearer(API_TOKEN), host=host)
+        yield Case(f"host-{host}-that-was-allowed-is-known", known, OK, site="guarded")
+    for host in ("a.store.example", "notbelow.example", ".below.example"):
+        wire = ask("GET", "/nodes", _bearer(API_TOKEN), host=host)
+        yield Case(f"host-{host}-was-not-allowed", wire, WRONG_HOST, site="guarded")
+    yield from _health()
+
+
+def _health() -> Iterator[Case]:
+    """Whoever asks for health often sends any Host, or none; but never two."""
+    for path in ("/healthz", "/readyz"):
+        for host in ("evil.example", "", None, "10.0.0.1:80", "localhost, evil"):
+            for method in ("GET", "HEAD"):
+                name = f"health-{method}-{path[1:]}-for-{host or ascii(host)}"
+                yield Case(name, ask(method, path, host=host), OK)
+        old = raw(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        yield Case(f"health-{path[1:]}-in-1.0-without-host", old, OK)
+        target = ask("GET", f"http://evil.example{path}")
+        yield Case(f"health-{path[1:]}-of-a-foreign-url", target, OK)
+        twice = ask("GET", path, "Host: localhost")
+        yield Case(f"health-{path[1:]}-for-two-hosts", twice, INVALID)
+        foreign = ask("POST", path, "Origin: http://evil.example", host="10.0.0.1")
+        yield Case(f"health-{path[1:]}-changed-by-a-foreign-page", foreign, FORBIDDEN)
 
 
 def _targets() -> Iterator[Case]:
@@ -91,6 +127,9 @@ def _targets() -> Iterator[Case]:
     owed = either(WRONG_HOST, NOT_HTTP)
     for target, host in (
         ("http://evil.example/fail/1", "localhost"),
+        ("http://evil.example/fail/1", "10.0.0.1"),
+        ("http://127.0.0.1.evil.com/fail/1", "127.0.0.1"),
+        ("http://10.0.0.1/fail/1", "evil.example"),
         ("http://localhost.evil.com:80/fail/1", "localhost"),
         ("http://localhost@evil.com/fail/1", "localhost"),
         ("http://localhost/fail/1", "evil.example"),
@@ -99,8 +138,15 @@ def _targets() -> Iterator[Case]:
     ):
         name = f"target-{target[:-7]}-for-{host}".replace("/", "|")
         yield Case(name, ask("POST", target, host=host), owed)
-    known = ask("GET", "http://localhost/nodes")
-    yield Case("target-absolute-is-known", known, OK)
+    for target, host in (
+        ("http://localhost/nodes", "localhost"), ("http://10.0.0.1/nodes", "LOCALHOST"),
+        ("http://LOCALHOST./nodes", "[::1]:80"),
+    ):  # fmt: skip
+        name = f"target-{target[7:-6]}-for-{host}-is-known"
+        yield Case(name, ask("GET", target, host=host), OK)
+    # It is the target that an Origin must be equal to.
+    theirs = ask("POST", "http://10.0.0.1/fail/1", "Origin: http://localhost")
+    yield Case("target-absolute-of-another-origin", theirs, FORBIDDEN)
 
 
 # --- Origins -------------------------------------------------------------------------
@@ -251,7 +297,7 @@ def _reading_token() -> Iterator[Case]:
         "reading-token-small-letters", small, FORBIDDEN_OR_NO_METHOD, site="guarded"
     )
     override = ask("GET", "/read/seed", header, "X-HTTP-Method-Override: DELETE")
-    yield Case("reading-token-override", override, OK, site="guarded")
+    yield Case("reading-token-override", override, INVALID, site="guarded")
     batch = b'{"operations":[{"op":"read","key":"seed"}]}'
     only_reads = ask("POST", "/batch", header, body=batch)
     yield Case("reading-token-batch-of-reads", only_reads, FORBIDDEN, site="guarded")

@@ -32,6 +32,12 @@ def environment() -> dict[str, str]:
     }
 
 
+def hear() -> None:
+    """Let the process that begins hear signals, if a shell runs the tests unheard."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def free_port() -> int:
     """A port that a restarted server can have again.
 
@@ -70,6 +76,7 @@ class Served:
                 stderr=subprocess.STDOUT,
                 cwd=folder,
                 env=environment() | variables,
+                preexec_fn=hear,
             )
         self.port = self._wait_for_port()
 

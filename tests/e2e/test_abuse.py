@@ -48,7 +48,7 @@ SITES = {
     "open": (),
     "guarded": (
         "--api-token", API_TOKEN, "--read-token", READ_TOKEN,
-        "--allowed-host", "store.example",
+        "--allowed-host", "store.example", "--allowed-host", ".below.example",
     ),
 }  # fmt: skip
 CASES = [*bodies(), *keys(), *framing(), *requests(), *callers()]

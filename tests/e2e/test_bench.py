@@ -16,7 +16,8 @@ from backends.gateway import Security
 from backends.messages import TXN, Op, Put, Txn, TxnAnswer
 from benchmarks.catalogue import CATALOGUE
 from benchmarks.etcd import HOW_TO_INSTALL, EtcdCluster, program, puts_at
-from processes.server import ProcessFailed, Server, answers, stoppable, uninterrupted
+from processes.server import ProcessFailed, Server, answers
+from processes.signals import ENDING, stoppable, uninterrupted
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -216,7 +217,8 @@ def test_server_that_does_not_listen_to_a_stop_is_ended_all_the_same(
     assert processes_of(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", ENDING)
+@pytest.mark.usefixtures("heard")
 def test_server_whose_start_is_interrupted_can_still_be_ended(
     tmp_path, monkeypatch, number
 ):
@@ -236,8 +238,9 @@ def test_server_whose_start_is_interrupted_can_still_be_ended(
     assert server.pid is None
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("change", range(4))  # both are set, and both set back
+@pytest.mark.parametrize("number", ENDING)
+@pytest.mark.parametrize("change", range(6))  # all are set, and all set back
+@pytest.mark.usefixtures("heard")
 def test_signal_that_comes_while_another_is_put_off_is_heard_ever_after(
     monkeypatch, number, change
 ):
@@ -251,12 +254,10 @@ def test_signal_that_comes_while_another_is_put_off_is_heard_ever_after(
         return before
 
     with stoppable():
-        handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+        handlers = [signal.getsignal(n) for n in ENDING]
         with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
-            patched.setattr("processes.server.signal.signal", signalled)
+            patched.setattr("processes.signals.signal.signal", signalled)
             with uninterrupted():
                 pass
 
-        assert [
-            signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)
-        ] == handlers
+        assert [signal.getsignal(n) for n in ENDING] == handlers

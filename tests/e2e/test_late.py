@@ -11,6 +11,7 @@ import pytest
 
 from app import create_app
 from config import Settings
+from processes.signals import Stop
 from web.server import Server, listen
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
@@ -48,10 +49,11 @@ def late(monkeypatch):
             except BaseException as error:
                 failed.append(error)
             finally:
-                server.stop()
+                stop.ask()
 
         beside = threading.Thread(target=run)
-        assert server.run(beside.start, 3)
+        with Stop() as stop:
+            assert server.run(stop, beside.start, 3)
         beside.join()
         app.close()
         if failed:

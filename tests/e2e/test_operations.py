@@ -13,7 +13,8 @@ from typing import Any
 import apsw
 import pytest
 
-from storage.file import WRITE_META, _meta_row
+from storage.file import WRITE_META
+from storage.rows import meta_row
 from tests.e2e.served import STOP_SECONDS_MAX, Served, command, environment
 
 pytestmark = pytest.mark.slow
@@ -171,7 +172,7 @@ def test_folder_of_another_shape_or_a_newer_format_is_refused_and_left_alone(tmp
 
     file = tmp_path / "data/node-1/records-1.db"
     database = apsw.Connection(str(file))
-    database.execute(WRITE_META, _meta_row(("format", 99)))
+    database.execute(WRITE_META, meta_row(("format", 99)))
     database.close()
     before = file.read_bytes()
     line = refused(tmp_path)

@@ -70,7 +70,8 @@ def test_servers_of_its_own_hold_every_claim_and_are_gone_afterwards(tmp_path):
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Holds: 5 of 5 tests." in done.stdout
+    assert "Holds: of 5 tests, 5 hold." in done.stdout
+    assert judged(tmp_path / "history.jsonl") == 0
     names = {path.name for path in tmp_path.iterdir()}
     assert {"result.json", "history.jsonl", "latency.png", "latency.svg"} <= names
     assert not [name for name in names if name.startswith("data-")]
@@ -89,6 +90,7 @@ def test_running_server_is_left_as_it_was(tmp_path, capsys):
         assert [info.key for info in store.keys("")] == ["mine"]
         assert store.read("mine").value == {"kept": True}
     assert status == 0, capsys.readouterr().out
+    assert judged(tmp_path / "out" / "history.jsonl") == 0
     assert verdicts(tmp_path) == {
         "1": "holds",
         "2": "not run",
@@ -152,6 +154,7 @@ def test_interruption_stops_the_servers_and_keeps_what_was_found(tmp_path, numbe
         status = running.wait(SECONDS_MAX)
 
     assert status == 2
+    assert judged(tmp_path / "history.jsonl") == 0
     assert not answers(url_in(log))
     assert not list(tmp_path.glob("data-*"))
     assert (
@@ -177,6 +180,7 @@ def test_broken_store_is_found_out_over_http(tmp_path, bug, words):
     assert status == 1
     assert result(tmp_path)["verdict"] == "violated"
     assert words in json.dumps(result(tmp_path))
+    assert judged(tmp_path / "out" / "history.jsonl") == (0 if bug == "dies" else 1)
 
 
 def test_right_store_behind_the_same_server_is_not_found_guilty(tmp_path):
@@ -185,6 +189,14 @@ def test_right_store_behind_the_same_server_is_not_found_guilty(tmp_path):
 
 
 # --- What the tests need -----------------------------------------------------------------
+
+
+def judged(history):
+    """The exit status of `run.py check`."""
+    command = [sys.executable, "run.py", "check", str(history)]
+    return subprocess.run(
+        command, cwd=ROOT, timeout=SECONDS_MAX, check=False
+    ).returncode
 
 
 def url_in(log):

@@ -253,6 +253,46 @@ def test_a_process_that_died_before_its_next_start_is_not_started_twice():
     assert world.process == 2
 
 
+def test_a_state_record_that_is_to_be_late_is_the_next_one_and_no_other():
+    world = booted()
+    assert FAULTS["late record"].happen(world, Fault(1, 0, "late record", 2, 2 * MS_US))
+    handled: list[tuple[int, int]] = []
+    begins = world.kernel.now
+    world.network.watch = lambda what, exchange: handled.append(
+        (exchange.node, (world.kernel.now - begins) // MS_US)
+    )
+
+    for number, node in enumerate((1, 0)):
+        world.run(world.manager.change.fail(node, "stop"), number)
+        pass_time(world.kernel, 4 * MS_US)
+
+    assert sorted(handled[:3]) == [(0, 0), (1, 0), (2, 2)]
+    assert sorted(handled[3:]) == [(0, 4), (1, 4), (2, 4)]
+    assert [(a.node, a.kind) for a in world.network.happened] == [(2, "delay_request")]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "counted"),
+    [
+        (["wipe"], "recover", "a wipe was overtaken by a recovery"),
+        (["recover", "recover"], "fail", "a recovery was overtaken by a failure"),
+    ],
+)
+def test_an_operator_who_is_overtaken_does_not_go_uncounted(first, then, counted):
+    world = booted()
+    if then == "fail":
+        assert happen(world, "fail")
+    begun = [FAULTS["late record"].happen(world, Fault(1, 0, "late record", 2, 4_000))]
+    for number, kind in enumerate(first, 2):
+        begun.append(FAULTS[kind].happen(world, Fault(number, 0, kind, 1)))
+        pass_time(world.kernel, 500)
+    begun.append(FAULTS[then].happen(world, Fault(9, 0, then, 1)))
+    pass_time(world.kernel, SECOND_US)
+
+    assert all(begun)
+    assert world.exercised[counted] == 1
+
+
 @pytest.mark.parametrize("amount", [-3_600_000, 5_000])
 def test_a_clock_is_not_set_by_another_amount_than_the_fault_says(amount):
     world = booted()

@@ -1,5 +1,6 @@
 """Plans as files: what is written is read again, and what is no plan says why."""
 
+import codecs
 import json
 from pathlib import Path
 
@@ -99,7 +100,28 @@ def test_a_file_that_is_not_there_is_not_a_traceback(tmp_path):
         load_plan(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"not json", b"[]", b"{}", b'"\xff"'])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_plan_is_the_same_one_after_an_editor_saved_it(end, tmp_path):
+    path = written(tmp_path)
+    plan = load_plan(path)
+
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes().replace(b"\n", end) + end)
+
+    assert load_plan(path) == plan
+
+
+def test_a_plan_in_utf16_is_refused_by_that_name(tmp_path):
+    path = written(tmp_path)
+    path.write_text(path.read_text("utf-8"), "utf-16")
+
+    with pytest.raises(BadPlan, match="is not a plan: it is UTF-16, not UTF-8: save"):
+        load_plan(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"not json", b"[]", b"{}", b'"\xff"', b'{"x":' + b"[" * 100_000],
+)
 def test_a_file_that_is_no_plan_is_not_a_traceback(content, tmp_path):
     path = tmp_path / "plan.json"
     path.write_bytes(content)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from checker.cli import main as check
 from checker.history import History, read_history
 from checker.judgement import judge
 from checker.verdict import HOLDS
@@ -121,6 +122,7 @@ def test_a_history_that_is_kept_does_not_fail_the_checker(call, tmp_path):
     assert len(history.operations) >= len(actions)
     assert len(history.replicas) == 3
     assert {each.answer for each in judge(history)} == {HOLDS}
+    assert check([str(kept)]) == 0
 
 
 def test_a_history_with_a_page_of_keys_is_not_one_that_cannot_be_read(call, tmp_path):
@@ -244,6 +246,7 @@ def test_a_violation_is_not_kept_from_the_caller_and_can_be_seen_again(
         f"seed-{seed}-shrunk.json",
         f"seed-{seed}.json",
     ]
+    assert check([str(out / f"seed-{seed}-shrunk.history.jsonl")]) == 1
     assert load_plan(out / f"seed-{seed}.json") == draw_plan(int(seed))
     [path] = re.findall(r"run\.py simulate --replay (\S+)", called.out)
     assert Path(path) == out / f"seed-{seed}-shrunk.json"
