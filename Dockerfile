@@ -1,5 +1,5 @@
 # The store in a container: docker build -t kv-store .
-# docs/operations.md, "In a container", says how to run it.
+# docs/operations.md, "In a container", says how to run it. Licence: LICENSE, which is in the image.
 
 FROM python:3.12-slim AS packages
 WORKDIR /build

@@ -16,23 +16,33 @@ RUNTIME := .venv/ready-to-run-$(KEY)
 DEV := .venv/ready-to-test-$(KEY)
 IN_VENV := .venv/bin/python
 PIP := $(IN_VENV) -m pip install -qq --no-input --disable-pip-version-check
-PIP_FAILED = { echo "Is the package index within reach? To see more:" \
+# What takes long is said before it begins, and how long it took when it has ended.
+STEP = printf '  %s ... ' "$(1)"; began=$$(date +%s)
+DONE = echo "done in $$(($$(date +%s) - began)) s"
+INSTALL = $(call STEP,fetching and installing $$(grep -c == $(1)) packages $(2) and their needs) \
+	&& { $(PIP) -r $(1) || $(call PIP_FAILED,$(1)); } && $(DONE)
+PIP_FAILED = { echo; echo "Is the package index within reach? To see more:" \
 	"$(IN_VENV) -m pip install -r $(1)" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint bench pictures format clean
+.PHONY: help setup run test tools check lint bench pictures format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
 
+setup: $(RUNTIME) ## make .venv, with what it takes to run, and no more
+
 run: $(RUNTIME) ## start the service; make run ARGS="--port 5001"
 	@$(IN_VENV) run.py $(ARGS)
 
-test: $(DEV) ## run every test; make test ARGS="-k quorum"
+test: $(DEV) ## run every test; make test ARGS="-k quorum" INSTALL_TOOLS=no
 	@sh tests/install_tools.sh
 	@$(IN_VENV) -m pytest -n $(TESTERS) --dist loadfile $(ARGS)
 
-check: lint ## format, lint, types and the fast tests, in about a minute
+tools: ## list what tests need beyond Python that make test would install, as root
+	@sh tests/install_tools.sh list
+
+check: lint ## format, lint, types and the fast tests: one to three minutes on two cores
 	@$(IN_VENV) -m pytest -q -n $(TESTERS) --dist loadfile -m "not slow" --ignore=tests/e2e
 
 lint: $(DEV) ## format, lint and types
@@ -60,17 +70,14 @@ $(RUNTIME):
 			"Name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make a venv; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@printf 'Setting up .venv ... '
-	@$(PYTHON) -m venv --clear .venv
-	@$(PIP) -r requirements.txt || $(call PIP_FAILED,requirements.txt)
+	@echo "Setting up .venv, this once: half a minute a part, or two where the network is slow."
+	@$(call STEP,making it with $$($(PYTHON) -V)) && $(PYTHON) -m venv --clear .venv && $(DONE)
+	@$(call INSTALL,requirements.txt,to run)
 	@touch $@
-	@echo done
 
 # The first stamp is away while the rest is added: if that stops in the middle, the
 # next set-up begins anew.
 $(DEV): | $(RUNTIME)
-	@printf 'Adding what the tests need ... '
 	@rm -f $(RUNTIME)
-	@$(PIP) -r requirements-dev.txt || $(call PIP_FAILED,requirements-dev.txt)
+	@$(call INSTALL,requirements-dev.txt,for the tests)
 	@touch $(RUNTIME) $@
-	@echo done

@@ -17,6 +17,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import ValidationError
 
+from access import READ, cannot
 from config import OF_ENGINE, SECRET, CannotOpen, Settings
 from links import is_of_link
 from texts import NotUtf8, utf8_text
@@ -131,7 +132,9 @@ def _from_file(path: Path) -> dict[str, Any]:
         values = tomllib.loads(utf8_text(path.read_bytes()))
     except FileNotFoundError:
         return {}
-    except (OSError, NotUtf8, tomllib.TOMLDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise BadSetting(cannot(READ, path, error)) from error
+    except (NotUtf8, tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadSetting(f"cannot read {path}: {error}") from error
     for name, value in values.items():
         if name not in Settings.model_fields:

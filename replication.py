@@ -37,6 +37,12 @@ from cluster.membership import PROCESS_SHIFT, Membership
 from cluster.network import Driver, LiveDriver
 from cluster.node import ReplicaNode
 from cluster.reconfiguration import FAIL_MODES, STOP, Reconfiguration
+from cluster.refusal import (
+    SettingsMismatch,
+    StorageUnreadable,
+    check_data_dir,
+    check_layout,
+)
 from cluster.reports import (
     Differences,
     Measures,
@@ -48,11 +54,10 @@ from cluster.reports import (
     waiting_for,
     why_not_ready,
 )
-from cluster.restoring import StorageUnreadable, layout_of, restore_cluster
-from cluster.shard import saved_state
+from cluster.restoring import restore_cluster
 from cluster.upkeep import Upkeep
-from config import CannotOpen, Settings
-from db import FormatUnknown, Storage, StorageEnded, open_storage
+from config import Settings
+from db import StorageEnded, open_storage
 from engine import Engine, Scheme
 from limits import Room, check_key, check_restored, check_ttl, json_text
 from models import (
@@ -81,10 +86,6 @@ __all__ = [
     "restore_cluster",
 ]
 EVENTS_OF_A_PROCESS = 1_000_000  # numbers that a process may use before the next's
-
-
-class SettingsMismatch(CannotOpen):
-    """The data on disk were written with settings that these ones contradict."""
 
 
 MakeDriver = Callable[
@@ -355,11 +356,8 @@ def open_manager(
     base = settings or Settings(storage="memory")
     chosen = Settings(**{**base.model_dump(), **changes})
     directory = chosen.data_dir if chosen.storage == "sqlite" else None
-    if directory is not None and (directory / "node-0.db").exists():
-        raise FormatUnknown(
-            f"{directory} holds files of an earlier, unreleased version (node-0.db): use "
-            "that version, or another --data-dir"
-        )
+    if directory is not None:
+        check_data_dir(directory, chosen.nodes)
     with ExitStack() as opened:
         nodes: dict[NodeId, ReplicaNode] = {}
         known: dict[str, Record] = {}  # for replicas to share
@@ -368,7 +366,7 @@ def open_manager(
             folder = directory / f"node-{node_id}" if directory is not None else None
             storage = open_storage(folder, durable=durable, known=known)
             opened.callback(storage.close)
-            _check_layout(chosen, storage)
+            check_layout(chosen, storage)
             nodes[node_id] = ReplicaNode(node_id, storage)
         clock = HybridClock(wall_ms)
         cluster = restore_cluster(chosen, nodes, clock)
@@ -378,16 +376,3 @@ def open_manager(
         manager.start()
         opened.pop_all()
         return manager
-
-
-def _check_layout(settings: Settings, storage: Storage) -> None:
-    """Refuse data of another layout, before files are made that they do not have."""
-    state, layout = storage.load_state(), layout_of(settings)
-    if state is None:
-        return
-    saved = saved_state(state[1]).layout
-    if saved != layout:
-        raise SettingsMismatch(
-            f"the data in {settings.data_dir} were written with {saved}, not {layout}: "
-            "use those settings, or another --data-dir"
-        )

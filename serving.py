@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import apsw
 
+from access import KEEP, cannot
 from app import create_app
 from config import WILDCARDS, CannotOpen, Settings
 from descriptors import within_files
@@ -46,7 +47,8 @@ def main(argv: Sequence[str], stop: Stop) -> int:
     except CannotOpen as error:
         return _complain(str(error))
     except (OSError, apsw.Error) as error:
-        return _complain(f"cannot use data_dir={settings.data_dir}: {error}")
+        instead = "use another --data-dir"
+        return _complain(cannot(KEEP, settings.data_dir, error, instead))
     port = listener.getsockname()[1]
     server = Server(app, listener, settings)
     text = greeting(settings, app.store.scheme, port, app.store.nodes())
@@ -63,7 +65,6 @@ def greeting(
     settings: Settings, scheme: Scheme, port: int, nodes: Sequence[NodeInfo]
 ) -> str:
     """What a person wants to know at the start, on one screen."""
-    absent = [node.node_id for node in nodes if node.status != "up"]
     spread = f"{len(nodes)} nodes, each key on {scheme.replicas} of them ({scheme.placement}), "
     if not nodes:
         spread = "no node answers yet, and until one does keys are 503; "
@@ -79,7 +80,7 @@ def greeting(
 Key-value store on {url}  (open it in a browser: break it, and see what survives)
 
   {spread}{scheme.protocol}, {settings.consistency}
-  {scheme.survival}{_not_up(absent)}
+  {scheme.survival}{_not_up(nodes)}
 
   curl -X POST {url}/write{token} -H 'Content-Type: application/json' \
 -d '{{"key":"greeting","value":"hello"}}'
@@ -90,14 +91,21 @@ Stop with Ctrl-C.
 """
 
 
-def _not_up(nodes: Sequence[int]) -> str:
-    if not nodes:
-        return ""
-    names = ", ".join(map(str, nodes))
-    return (
-        f"\n  not up: node{'s' if len(nodes) > 1 else ''} {names}, as before the start: "
-        f"POST /recover/{nodes[0]} brings one back"
-    )
+def _not_up(nodes: Sequence[NodeInfo]) -> str:
+    """Which nodes do not serve; of those with a problem, what it is."""
+    lines = [
+        f"\n  not up: node {node.node_id}, {node.problem}"
+        for node in nodes
+        if node.status != "up" and node.problem
+    ]
+    absent = [n.node_id for n in nodes if n.status != "up" and not n.problem]
+    if absent:
+        names = ", ".join(map(str, absent))
+        lines.append(
+            f"\n  not up: node{'s' if len(absent) > 1 else ''} {names}, as before the "
+            f"start: POST /recover/{absent[0]} brings one back"
+        )
+    return "".join(lines)
 
 
 def _tell_passed_over() -> None:

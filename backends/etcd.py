@@ -6,10 +6,12 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec import Raw
 
+from access import READ, reason
 from backends.changes import Changes
 from backends.endpoints import Endpoints, Login, NobodyLeads
 from backends.gateway import Security
@@ -308,12 +310,11 @@ def _security(settings: Settings) -> Security:
     ca, certificate, key = settings.etcd_ca, settings.etcd_cert, settings.etcd_key
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     named = {"etcd_ca": ca, "etcd_cert": certificate, "etcd_key": key}
+    for name, path in named.items():
+        if path is not None:
+            _check_readable(name, path)
     told = ""
     try:
-        for name, path in named.items():
-            if path is not None:
-                told = f"{name}={path}"
-                path.open("rb").close()
         if ca is not None:
             told = f"etcd_ca={ca}"
             context.load_verify_locations(ca)
@@ -324,6 +325,14 @@ def _security(settings: Settings) -> Security:
     except OSError as error:  # ssl.SSLError is one
         raise CannotOpen(f"cannot use {told}: {error.strerror or error}") from error
     return Security(ca, certificate, key)
+
+
+def _check_readable(name: str, path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        why = reason(READ, path, error)
+        raise CannotOpen(f"cannot use {name}={path}: {why}") from error
 
 
 def _wait(watch: Watch, seconds: float) -> None:

@@ -23,6 +23,7 @@ from typing import NoReturn, Self
 
 from msgspec.structs import replace
 
+from access import KEEP, cannot
 from backends import local_state
 from backends.local_program import EtcdMissing, Program, installed, words
 from backends.local_state import (
@@ -90,7 +91,8 @@ class LocalMembers:
         try:
             self._held, self._cluster = _taken(folder, count)
         except OSError as error:
-            raise LocalFailed(f"cannot use {folder}: {error}") from error
+            instead = "use another --data-dir"
+            raise LocalFailed(cannot(KEEP, folder, error, instead)) from error
         self._folder = folder
         limits = {
             "quota-backend-bytes": quota_bytes,

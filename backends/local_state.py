@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Collection
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 import msgspec
@@ -246,8 +247,9 @@ def _mismatch(folder: Path, cluster: SavedCluster, count: int) -> str:
     began = "" if now == cluster.asked else f" (it began with {cluster.asked})"
     return (
         f"{folder} holds a cluster of {now} members{began} and {count} were asked for: "
-        f"give --local-members {now}, then add or remove nodes while it runs; or choose "
-        "another --data-dir"
+        f"give --local-members {now}, then add or remove nodes while it runs; or begin anew "
+        f"in another --data-dir, or in this one after `rm -r {quote(str(folder))}`, if its "
+        "data may go"
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.status import Status
 
+from access import KEEP, cannot, require
 from benchmarks.catalogue import CATALOGUE, Measurement
 from benchmarks.figures import Figure
 from benchmarks.options import Options
@@ -27,6 +28,7 @@ from benchmarks.report import (
 from processes.server import ProcessFailed
 from processes.signals import stoppable
 
+RESULTS = Path("results")
 EXITS = """\
 exit status: 0 every bar holds (with --quick: each part runs), 1 a bar is missed or an
 answer was wrong, 2 it could not be measured, or was called wrongly"""
@@ -38,11 +40,14 @@ def main(argv: Sequence[str]) -> int:
     console = Console()
     try:
         chosen = parser().parse_args(argv)
-        options = options_of(chosen)
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)
+    try:
+        options = options_of(chosen)
     except OSError as error:
-        console.print(f"cannot write results: {error}", markup=False)
+        folder = chosen.out or RESULTS
+        text = cannot(KEEP, folder, error, "give --out another folder")
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
         return 2
     selected = [
         each for each in CATALOGUE if not chosen.only or each.name in chosen.only
@@ -118,9 +123,10 @@ def _seconds(text: str) -> float:
 
 
 def options_of(chosen: argparse.Namespace) -> Options:
-    """What the flags mean; makes the folder of the run."""
-    folder = chosen.out or Path("results") / f"bench-{datetime.now():%Y%m%d-%H%M%S}"
+    """What the flags mean; makes the folder of the run, or raises OSError."""
+    folder = chosen.out or RESULTS / f"bench-{datetime.now():%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True, exist_ok=True)
+    require(folder, KEEP)
     amount = dict(QUICK) if chosen.quick else {}
     if chosen.seconds is not None:
         amount["seconds"] = chosen.seconds

@@ -15,6 +15,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from access import READ, cannot
 from checker.history import BadHistory, History, read_history
 from checker.judgement import judge
 from checker.linearizability import BUDGET
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     except BadHistory as error:
         return _refuse(f"{options.file}: {error}")
     except OSError as error:
-        return _refuse(f"cannot read {options.file}: {error.strerror or error}")
+        return _refuse(cannot(READ, options.file, error))
     if not history.operations:
         return _refuse(f"{options.file}: there is no operation in it to judge")
     verdicts = judge(history, options.budget)

@@ -313,7 +313,7 @@ class Reconfiguration:
         except StorageEnded as error:
             raise Unavailable(
                 f"node {node} cannot come back, its storage still fails ({error}): mend "
-                'the disk, or fail it with {"mode": "wipe"} to let it begin anew'
+                'that, or fail it with {"mode": "wipe"} to let it begin anew'
             ) from error
 
     def _maintain(self, tombstones_before_ms: int) -> Operation[None]:

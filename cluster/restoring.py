@@ -8,13 +8,10 @@ from cluster.clock import HybridClock
 from cluster.membership import Membership
 from cluster.node import ReplicaNode
 from cluster.placement import assignment_of
-from cluster.shard import UP, Layout, SavedState, saved_state
-from config import CannotOpen, Settings
+from cluster.refusal import check_readable, layout_of
+from cluster.shard import UP, SavedState, saved_state
+from config import Settings
 from models import NodeId
-
-
-class StorageUnreadable(CannotOpen):
-    """Too many nodes' folders cannot be read: what is in sync may be known only there."""
 
 
 def restore_cluster(
@@ -37,11 +34,11 @@ def restore_cluster(
     newest = max(found, key=lambda state: state.epoch, default=None)
     known = newest.epoch if newest is not None else 0
     if newest is not None:
-        _check_readable(nodes, {n for n, s in newest.status.items() if s == UP})
+        check_readable(nodes, {n for n, s in newest.status.items() if s == UP})
         cluster.restore(newest, absent)
         _forget_older(cluster, nodes, newest)
     elif absent:
-        _check_readable(nodes, set(absent))  # nothing else knows anything
+        check_readable(nodes, set(absent))  # nothing else knows anything
     if any(
         node.damage is not None and (not known or node.storage.epoch_confirmed > known)
         for node in nodes.values()
@@ -67,25 +64,3 @@ def _forget_older(
             storage.damage = (
                 f"its files are older than they were (epoch={found}, was {confirmed})"
             )
-
-
-def _check_readable(nodes: Mapping[NodeId, ReplicaNode], voters: set[NodeId]) -> None:
-    """Refuse to start where a newer state may be in what cannot be read.
-
-    A state is saved at a majority of the nodes that are up, so it is known if a majority
-    of those that the newest one found calls up can be read.
-    """
-    problems = [
-        node.problem for n, node in nodes.items() if n in voters and node.problem
-    ]
-    if problems and 2 * len(problems) >= len(voters):
-        raise StorageUnreadable(
-            f"too few nodes can be read to know which copies are in sync: {problems[0]}; "
-            "mend that, or move the folder away to go on without what it holds"
-        )
-
-
-def layout_of(settings: Settings) -> Layout:
-    """The layout that the settings ask for."""
-    nodes = tuple(range(settings.nodes))
-    return Layout(settings.placement, nodes, settings.replication_factor)

@@ -17,6 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from access import READ, cannot
 from client import StoreError
 from console.archive import Damaged, Summary, check
 from console.command import ClientCommand
@@ -30,7 +31,9 @@ from processes.signals import stoppable
 
 INTERRUPTED = 130  # the status, as of everything that Ctrl-C ends
 Document = dict[str, Any]
-FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+FILE = click.argument(
+    "file", type=click.Path(dir_okay=False, readable=False, path_type=Path)
+)
 PATIENCE = click.option(
     "--patience",
     type=click.FloatRange(0, 86_400),
@@ -176,7 +179,7 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
     try:
         source = file.open("rb")
     except OSError as error:
-        text = f"cannot read {file}: {error.strerror}"
+        text = cannot(READ, file, error)
         raise Stopped(text, Exit.WRONG, "cannot_read") from error
     with source:
         if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):

@@ -19,6 +19,7 @@ from typing import IO, Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from access import WRITE, cannot
 from client import Client, StoreError
 from console.archive import ArchiveWriter, Damaged, Entry, Header, Summary, check
 from console.exits import Exit
@@ -220,5 +221,4 @@ def _check_free(target: Path) -> None:
 
 
 def _unwritable(target: Path, error: OSError, status: Exit) -> Stopped:
-    text = f"cannot write {target}: {error.strerror or error}"
-    return Stopped(text, status, "cannot_write")
+    return Stopped(cannot(WRITE, target, error), status, "cannot_write")

@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from access import KEEP, cannot, require
 from client import InvalidRequest, sendable
 from experiments.catalogue import CATALOGUE, Experiment
 from experiments.clusters import OwnClusters, RunningClusters
@@ -27,6 +28,7 @@ from experiments.runner import Runner, Watch, units
 from processes.signals import stoppable
 
 LIST = "list"
+RESULTS = Path("results")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,6 +47,9 @@ def main(argv: Sequence[str]) -> int:
     experiment = CATALOGUE[chosen.name]
     try:
         folder = new_folder(chosen.out, experiment.name)
+    except OSError as error:
+        return _no_folder(console, chosen.out or RESULTS, error)
+    try:
         with stoppable():
             results = _run(console, experiment, chosen, folder)
             return _report(console, experiment, results, chosen, folder)
@@ -113,9 +118,12 @@ def _report(
     console.print(table_of(experiment, results))
     console.print(words_of(results), markup=False, highlight=False, soft_wrap=True)
     options = {n: v for n, v in vars(chosen).items() if n not in {"token", "out"}}
-    save(folder, experiment, results, options)
-    if not chosen.no_plot:
-        draw(folder, results)
+    try:
+        save(folder, experiment, results, options)
+        if not chosen.no_plot:
+            draw(folder, results)
+    except OSError as error:
+        return _no_folder(console, folder, error)
     console.print(f"Kept in {folder}", markup=False, highlight=False, soft_wrap=True)
     return exit_status(results)
 
@@ -128,10 +136,20 @@ def _token(text: str) -> str:
 
 
 def new_folder(chosen: Path | None, name: str) -> Path:
-    """The folder of this run, made; one of its own unless the caller chose it."""
-    folder = chosen or Path("results") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    """The folder of this run, made; one of its own unless the caller chose it.
+
+    OSError if it cannot be written to.
+    """
+    folder = chosen or RESULTS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True, exist_ok=True)
+    require(folder, KEEP)
     return folder.resolve()
+
+
+def _no_folder(console: Console, folder: Path, error: OSError) -> int:
+    text = cannot(KEEP, folder, error, "give --out another folder")
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return 2
 
 
 def catalogue() -> str:

@@ -26,6 +26,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from access import WRITE, cannot
 from processes.signals import stoppable
 from protocols import PROTOCOLS
 from simulation.plan import BadPlan, Plan, load_plan
@@ -68,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     except OSError as error:
         console.print(
-            f"run.py simulate: cannot write {error.filename}: {error.strerror}",
+            f"run.py simulate: {cannot(WRITE, error.filename or 'results', error)}",
             markup=False,
             soft_wrap=True,
         )

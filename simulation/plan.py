@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from access import READ, cannot
 from texts import NotUtf8, utf8_text
 
 FORMAT = 1
@@ -134,7 +135,7 @@ def load_plan(path: Path) -> Plan:
             )
         return msgspec.json.decode(text, type=Plan)
     except OSError as error:
-        raise BadPlan(f"cannot read {path}: {error.strerror}") from error
+        raise BadPlan(cannot(READ, path, error)) from error
     except (NotUtf8, msgspec.DecodeError, RecursionError) as error:
         raise BadPlan(
             f"{path} is not a plan: {error}; one is written where a run is violated"

@@ -14,6 +14,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from access import CHANGE, KEEP, require
+
 _NAME = re.compile(r"records-([0-9]{1,9})\.db")
 UNFINISHED = ".new"
 SET_ASIDE = "damaged-"
@@ -26,19 +28,30 @@ class Folder:
         self.path = path
 
     def make(self) -> None:
-        """Make what is missing of the way to the folder, private and durably there."""
+        """Make what is missing of the way to the folder, private and durably there.
+
+        PermissionError, which says what is in the way, if it cannot be ours.
+        """
+        require(self.path, KEEP)
         missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
         for folder in reversed(missing):
             with suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
             flush(folder.parent)
-        if not self.path.is_dir():
-            raise NotADirectoryError("it is not a folder")
 
     def generation(self) -> int:
         """The highest generation that is there, 0 for none."""
         found = (_NAME.fullmatch(name) for name in os.listdir(self.path))
         return max((int(match[1]) for match in found if match), default=0)
+
+    def check_files(self, generation: int) -> None:
+        """PermissionError if we may not read and write the files of a generation.
+
+        SQLite would call that a disk error, or damage.
+        """
+        for name in sorted(os.listdir(self.path)):
+            if name.startswith(f"records-{generation}.db") and UNFINISHED not in name:
+                require(self.path / name, CHANGE, self.path)
 
     def file(self, generation: int) -> Path:
         """The file of a generation."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import apsw
 from msgspec.structs import replace
 
+from access import KEEP, cannot
 from models import Record, Refused, Staged, Unconfirmed, Version
 from storage import mark
 from storage.base import (
@@ -315,7 +316,7 @@ class SqliteStorage(Storage):
 
     def _end(self, error: BaseException) -> StorageEnded:
         if self.problem is None or not isinstance(error, StorageEnded):
-            self.problem = f"cannot use {self._folder.path}: {error}"
+            self.problem = cannot(KEEP, self._folder.path, error)
             log.error("storage failed: %s", self.problem)
         return StorageEnded(self.problem)
 
@@ -324,6 +325,7 @@ class SqliteStorage(Storage):
         folder = self._folder
         folder.make()
         self._generation = folder.generation() or 1
+        folder.check_files(self._generation)
         try:
             self._load(self._open_file())
             folder.tidy(self._generation)

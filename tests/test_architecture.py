@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A part is a module in the root or a whole folder. It may import its own folder and
 # the parts on lower levels, never a neighbour on its own level.
 LEVELS = {
-    **dict.fromkeys(["models", "config", "links", "texts"], 0),
+    **dict.fromkeys(["access", "models", "config", "links", "texts"], 0),
     **dict.fromkeys(["storage", "limits", "flags"], 0.5),
     **dict.fromkeys(["protocols", "cluster", "checker", "db", "processes"], 1),
     "engine": 1.5,

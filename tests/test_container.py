@@ -43,10 +43,19 @@ def test_what_is_shipped_is_what_serving_needs_and_no_more():
 
     assert {"run.py", "app.py", "web", "cluster", "storage", "protocols"} <= names
     for path in ("tests/x.py", ".git/config", ".venv/x", "data/node-0/x", "kv.toml",
+                 "data5/node-0/x", "data-before/node-0/x", "monday.kv", "history.jsonl",
                  "web/__pycache__/x.pyc", "results/x", "a.log", "README.md"):  # fmt: skip
         assert is_ignored(Path(path)), path
     for path in ("web/parsing.py", "dashboard/docs.html", "requirements.txt"):
         assert not is_ignored(Path(path)), path
+
+
+def test_copy_of_the_project_in_the_image_has_its_licence():
+    text = (ROOT / "LICENSE").read_text("utf-8")
+
+    assert text.startswith("MIT License\n\nCopyright (c) 2026 the contributors of this")
+    assert "(LICENSE)" in (ROOT / "README.md").read_text("utf-8")
+    assert not is_ignored(Path("LICENSE"))
 
 
 def test_what_is_shipped_imports_nothing_that_is_not():

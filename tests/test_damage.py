@@ -44,7 +44,7 @@ STEP = int(os.environ.get("DAMAGE_STEP", "11"))
 # of a page is used, and where a page has room.
 SEEN_AT_WRITES = (18, 20, 4_097)
 slow = pytest.mark.slow
-pytestmark = slow  # all of it: `make check` is to stay under a minute
+pytestmark = slow  # all of it: `make check` is to stay short
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from tests.power_loss import Disk
 
 PAGE = 4_096  # SQLite's first one has the schema, the others what was written
 slow = pytest.mark.slow
-pytestmark = slow  # all of it: `make check` is to stay under a minute
+pytestmark = slow  # all of it: `make check` is to stay short
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ LOSSES = 3  # in a row, of each seed
 STEPS_MAX = 200  # of the client until the power is lost
 NOTICED_WITHIN = 20  # seeds: by then every planted fault must have shown
 slow = pytest.mark.slow
-pytestmark = slow  # all of it: `make check` is to stay under a minute
+pytestmark = slow  # all of it: `make check` is to stay short
 
 
 @pytest.fixture(autouse=True)

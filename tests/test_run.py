@@ -1,5 +1,6 @@
 """The command line: which command runs, what is said at the start, what is refused."""
 
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -103,6 +104,20 @@ def test_start_does_not_hide_that_nodes_are_still_down():
 
     assert "not up: nodes 0, 2" in text
     assert "POST /recover/0" in text
+
+
+def test_start_tells_of_a_node_whose_storage_cannot_be_used_what_is_wrong(tmp_path):
+    settings = Settings(data_dir=tmp_path, nodes=5, durability="os")
+    with open_manager(settings) as store:
+        store.fail(2)
+    shutil.rmtree(tmp_path / "node-0")
+    (tmp_path / "node-0").write_text("not a folder")
+
+    text = greeting(settings)
+
+    assert "not up: node 0, cannot open" in text
+    assert "it is not a folder" in text
+    assert "not up: node 2, as before the start: POST /recover/2" in text
 
 
 @pytest.mark.parametrize(

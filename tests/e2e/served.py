@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -54,13 +55,22 @@ def free_port() -> int:
 
 
 class Served:
-    """`run.py` on a free port. Leaving it stops the process, by its own id."""
+    """`run.py` on a free port. Leaving it stops the process, by its own id.
 
-    def __init__(self, folder: Path, *flags: object, **variables: str) -> None:
+    `as_user` gives the command that runs another one as another user.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *flags: object,
+        as_user: Callable[..., list[str]] = lambda *words: [*words],
+        **variables: str,
+    ) -> None:
         self.log = folder / "server.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command("--port", 0, *flags),
+                as_user(*command("--port", 0, *flags)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -386,10 +386,10 @@ def files(guarded: Guarded) -> Path:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"etcd_ca": "missing.pem"}, "etcd_ca=.*missing.pem: No such file"),
-        ({"etcd_cert": "missing.pem"}, "etcd_cert=.*missing.pem: No such file"),
-        ({"etcd_key": "missing.key"}, "etcd_key=.*missing.key: No such file"),
-        ({"etcd_ca": "."}, "etcd_ca=.*: Is a directory"),
+        ({"etcd_ca": "missing.pem"}, "etcd_ca=.*missing.pem: it is not there"),
+        ({"etcd_cert": "missing.pem"}, "etcd_cert=.*missing.pem: it is not there"),
+        ({"etcd_key": "missing.key"}, "etcd_key=.*missing.key: it is not there"),
+        ({"etcd_ca": "."}, "etcd_ca=.*: it is a folder, not a file"),
         ({"etcd_ca": "words.pem"}, "etcd_ca=.*words.pem: .*NO_CERTIFICATE"),
         ({"etcd_cert": "words.pem"}, "etcd_cert=.*words.pem, etcd_key=.*"),
         ({"etcd_key": "server.key"}, "etcd_cert=.*, etcd_key=.*server.key: .*MISMATCH"),

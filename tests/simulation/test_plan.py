@@ -94,9 +94,9 @@ def written(tmp_path: Path, **changes: object) -> Path:
 
 
 def test_a_file_that_is_not_there_is_not_a_traceback(tmp_path):
-    with pytest.raises(BadPlan, match=r"cannot read .*absent\.json: No such file"):
+    with pytest.raises(BadPlan, match=r"cannot read .*absent\.json: it is not there"):
         load_plan(tmp_path / "absent.json")
-    with pytest.raises(BadPlan, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(BadPlan, match=r"cannot read .*: it is a folder"):
         load_plan(tmp_path)
 
 
