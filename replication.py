@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from cluster.clock import HybridClock
+from cluster.clock import HybridClock, steady_ns
 from cluster.events import EventLog, log_event, wall_ms
 from cluster.listing import (
     KeyPage,
@@ -377,7 +377,7 @@ def open_manager(
             opened.callback(storage.close)
             _check_layout(chosen, storage)
             nodes[node_id] = ReplicaNode(node_id, storage)
-        clock = HybridClock(wall_ms)
+        clock = HybridClock(wall_ms, steady_ns)
         cluster = restore_cluster(chosen, nodes, clock)
         process = cluster.epoch >> PROCESS_SHIFT  # how many came before this one
         events = EventLog(wall_ms, process * EVENTS_OF_A_PROCESS + 1, tell=log_event)
