@@ -59,7 +59,7 @@ _RAFT: dict[str, tuple[str, Callable[[RaftInfo], float]]] = {
 EVENT_KINDS = (
     *("node_failed", "recovery_began", "node_recovered", "waiting"),
     *("damage_found", "storage_failed", "storage_replaced"),
-    *("data_lost", "loss_accepted", "expired", "purged"),
+    *("data_lost", "loss_accepted", "expired", "purged", "clock_off"),
     *("leader_elected", "leader_lost", "member_silent", "member_back", "member_died"),
     *("node_added", "node_removed", "room_made", "wrong_cluster"),
 )
