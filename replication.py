@@ -265,9 +265,10 @@ class ReplicationManager(Engine):
 
     def measures(self) -> Measures:
         """What happened since this process began, and how the shards do, in numbers."""
-        events = dict(self._events.counts)
+        events, shards = dict(self._events.counts), count_shards(self.cluster)
         commits = {n: node.storage.commits for n, node in self._nodes.items()}
-        return Measures(count_shards(self.cluster), events, self.change.copied, commits)
+        ahead_seconds = self.cluster.clock.ahead_ms() / 1000
+        return Measures(shards, events, self.change.copied, commits, ahead_seconds)
 
     def why_not_ready(self) -> str | None:
         """Which nodes are not up, where some shard lacks them."""
@@ -377,8 +378,7 @@ def open_manager(
             opened.callback(storage.close)
             _check_layout(chosen, storage)
             nodes[node_id] = ReplicaNode(node_id, storage)
-        clock = HybridClock(wall_ms, steady_ns)
-        cluster = restore_cluster(chosen, nodes, clock)
+        cluster = restore_cluster(chosen, nodes, HybridClock(wall_ms, steady_ns))
         process = cluster.epoch >> PROCESS_SHIFT  # how many came before this one
         events = EventLog(wall_ms, process * EVENTS_OF_A_PROCESS + 1, tell=log_event)
         manager = ReplicationManager(chosen, nodes, cluster, events)
