@@ -107,7 +107,7 @@ class Settings(BaseModel):
         60.0,
         ge=0,
         le=10 * YEAR_SECONDS,
-        description="how far ahead of the clock a restored version may be, seconds",
+        description="how far ahead of the store's time a restored version may be, seconds",
     )
     scrub_rows: int = Field(
         1_000,

@@ -84,7 +84,7 @@ def check_restored(
 ) -> None:
     """Raise InvalidRequest unless a backup may have had this version and this end.
 
-    One far ahead of the clock would take it along, and with it the end of every key that
+    One far ahead of the store's time would take it along, and with it the end of every key that
     has one and the time for which deletes are remembered.
     """
     if not 0 < version <= VERSION_MAX or not 0 <= expires_at_ms <= VERSION_MAX.ms:
@@ -95,8 +95,9 @@ def check_restored(
     if version.ms > now_ms + ahead_ms:
         ahead_s = (version.ms - now_ms) // 1000
         raise InvalidRequest(
-            f"the version {version.text} is {ahead_s} seconds ahead of the clock: set the "
-            "machine's clock right, or raise max_clock_jump_seconds"
+            f"the version {version.text} is {ahead_s} seconds ahead of the store's time: stop "
+            "the store and start it with the machine's clock right, or, where it is, with a "
+            "higher max_clock_jump_seconds"
         )
 
 

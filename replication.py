@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from cluster.clock import HybridClock
+from cluster.clock import HybridClock, steady_ns
 from cluster.events import EventLog, log_event, wall_ms
 from cluster.listing import (
     KeyPage,
@@ -263,9 +263,10 @@ class ReplicationManager(Engine):
 
     def measures(self) -> Measures:
         """What happened since this process began, and how the shards do, in numbers."""
-        events = dict(self._events.counts)
+        events, shards = dict(self._events.counts), count_shards(self.cluster)
         commits = {n: node.storage.commits for n, node in self._nodes.items()}
-        return Measures(count_shards(self.cluster), events, self.change.copied, commits)
+        ahead_seconds = self.cluster.clock.ahead_ms() / 1000
+        return Measures(shards, events, self.change.copied, commits, ahead_seconds)
 
     def why_not_ready(self) -> Unavailable | None:
         """Which shard is lost, or which nodes are not up, where some shard lacks them."""
@@ -368,8 +369,7 @@ def open_manager(
             opened.callback(storage.close)
             check_layout(chosen, storage)
             nodes[node_id] = ReplicaNode(node_id, storage)
-        clock = HybridClock(wall_ms)
-        cluster = restore_cluster(chosen, nodes, clock)
+        cluster = restore_cluster(chosen, nodes, HybridClock(wall_ms, steady_ns))
         process = cluster.epoch >> PROCESS_SHIFT  # how many came before this one
         events = EventLog(wall_ms, process * EVENTS_OF_A_PROCESS + 1, tell=log_event)
         manager = ReplicationManager(chosen, nodes, cluster, events)

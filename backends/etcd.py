@@ -198,7 +198,7 @@ class EtcdEngine(Engine):
 
     def measures(self) -> Measures:
         """What this service saw, in numbers."""
-        return self._members.measures()
+        return self._members.measures(self._keys.ahead_seconds)
 
     def close(self) -> None:
         """End the members that were started here, and let go of connections."""

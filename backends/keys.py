@@ -127,6 +127,11 @@ class Keys:
             raise VersionMismatch("its time to live is over", version=None)
         return min(left_ms, int(TTL_SECONDS_MAX * 1000))
 
+    @property
+    def ahead_seconds(self) -> float:
+        """How far the time by which keys end is ahead of the machine's clock."""
+        return self._leases.ahead_seconds
+
     def page(self, prefix: str, after: str, limit: int) -> KeyPage:
         """Keys in order: all of a page at one revision."""
         found, more = self._list(prefix, after, limit, keys_only=True)

@@ -20,8 +20,10 @@ from collections.abc import Callable
 from backends.endpoints import Endpoints
 from backends.gateway import EtcdError
 from backends.messages import LeaseGrant, PutAnswer
+from cluster.clock import steady_ns
 
 GRANT = "/v3/lease/grant"
+SECOND_NS = 1_000_000_000
 _PROCESS_BITS = 30
 
 
@@ -45,6 +47,11 @@ class Leases:
     def now_ms(self) -> int:
         """The time by which leases are granted, in milliseconds since 1970."""
         return int(self._clock() * 1000)
+
+    @property
+    def ahead_seconds(self) -> float:
+        """How far that is ahead of the wall clock; below 0: behind it."""
+        return self._clock() - time.time()
 
     def ending_in(self, seconds: float, slot: int = 1) -> int:
         """A lease that ends after so many seconds, at the next whole `slot` of them.
@@ -70,7 +77,6 @@ class Leases:
 
 
 def _steady_clock() -> Callable[[], float]:
-    """The wall clock as it was at the start, and steady since, also while asleep."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux has the first
-    began = time.time() - time.clock_gettime(clock)
-    return lambda: began + time.clock_gettime(clock)
+    """The wall clock as it was at the start, and steady since."""
+    began = time.time() - steady_ns() / SECOND_NS
+    return lambda: began + steady_ns() / SECOND_NS

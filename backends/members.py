@@ -262,8 +262,11 @@ class Members:
             tuple(info(each) for each in view.seen),
         )
 
-    def measures(self) -> Measures:
-        """The one shard in numbers, and the events; etcd counts what it copies itself."""
+    def measures(self, ahead_seconds: float) -> Measures:
+        """The one shard in numbers, and the events; etcd counts what it copies itself.
+
+        `ahead_seconds` is how far the time of keys is ahead of the machine's clock.
+        """
         (shard,) = self.shards().shards
         sizes = Counter({len(set(shard.in_sync) & set(shard.live)): 1})
         counts = ShardCounts(
@@ -273,7 +276,7 @@ class Members:
             lost=int(shard.lost),
             unsettled_keys=0,
         )
-        return Measures(counts, dict(self.events.counts), {}, {})
+        return Measures(counts, dict(self.events.counts), {}, {}, ahead_seconds)
 
 
 def _status(seen: Seen, local: LocalMember | None) -> str:

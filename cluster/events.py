@@ -14,7 +14,8 @@ from models import Event, NodeId
 KEPT_MAX = 10_000
 # Of what somebody should look into; all else is news.
 GRAVE = frozenset(
-    "storage_failed damage_found data_lost member_silent member_died wrong_cluster".split()
+    "storage_failed damage_found data_lost clock_off member_silent member_died "
+    "wrong_cluster".split()
 )
 log = logging.getLogger(__name__)
 

@@ -78,7 +78,7 @@ class Membership:
         self.now_ms = clock.now_ms
         self.next_version = clock.next_version
         self.layout = layout
-        self._clock = clock
+        self.clock = clock
         self.revision = 0  # grows with whatever a client can see of the shards
         self._saved_epoch = 0
         self._confirmed: dict[NodeId, int] = {}  # epochs that nodes' storages have
@@ -125,14 +125,18 @@ class Membership:
                         notes.add(key)
             return True
 
-    def save(self) -> Operation[bool]:
+    def save(self, *, anew: bool = False) -> Operation[bool]:
         """Make what changed durable; False if too few nodes confirmed it.
 
-        A majority of the nodes that are up must, and a member of each shard that
-        changed. Failed nodes are asked too: one that was failed on purpose still keeps
-        state records, so that it is known to be failed even if all are. One that is about
-        to be wiped does not count, or with it would go what alone tells that it was.
+        `anew`: although nothing but the time has changed. A majority of the nodes that
+        are up must, and a member of each shard that changed. Failed nodes are asked
+        too: one that was failed on purpose still keeps state records, so that it is
+        known to be failed even if all are. One that is about to be wiped does not count,
+        or with it would go what alone tells that it was.
         """
+        if anew:
+            with self._lock:
+                self.epoch += 1
         while (state := self.unsaved()) is not None:
             answers: Answers = yield Ask(tuple(self.status), state)
             if not _is_kept_by(self, set(answers.answered), self._saved_epoch):
@@ -317,12 +321,12 @@ class Membership:
             process = (saved.epoch >> PROCESS_SHIFT) + 1
             self.epoch = process << PROCESS_SHIFT
             # What that one sent may still arrive: it must not be taken for ours.
-            self._clock.take_origin(process % ORIGINS)
+            self.clock.take_origin(process % ORIGINS)
             self.fence = saved.fence
             self.status.update(saved.status)
             self.identity.update(saved.identity)
             self._confirmed.update(saved.confirmed)
-            self._clock.observe(saved.clock)
+            self.clock.resume(saved.clock, saved.wall)
             for kept in saved.shards:
                 shard = self.shards[kept.replicas]
                 shard.in_sync = kept.in_sync
@@ -382,7 +386,7 @@ class Membership:
             fence=self.fence,
             clean=self.clean,
             layout=self.layout,
-            clock=int(self._clock.next_version()),
+            clock=int(self.clock.next_version()),
             status=dict(self.status),
             identity=dict(self.identity),
             shards=tuple(
@@ -391,6 +395,7 @@ class Membership:
                 if shard.lost or shard.in_sync != shard.replicas
             ),
             confirmed=dict(self._confirmed),
+            wall=self.clock.wall(),
         )
         return SaveState(self.epoch, self.fence, msgspec.json.encode(state))
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from cluster.clock import OFF_SECONDS, told_of
 from cluster.events import EventLog
 from cluster.membership import Membership
 from cluster.repair import (
@@ -95,6 +96,7 @@ class Reconfiguration:
         self.copied = {node: Progress() for node in members}  # since the start
         self._waiting: dict[NodeId, tuple[NodeId, ...]] = {}
         self._lost: dict[NodeId, int] = {}  # shards, as last reported
+        self._ahead_seconds = 0.0  # of the wall clock, as last reported
         self._transition = threading.Lock()  # a node's status and the node itself agree
         self._has_ended = False
 
@@ -174,6 +176,7 @@ class Reconfiguration:
     def _start(self) -> Operation[None]:
         cluster = self._cluster
         cluster.mark_clean(clean=False)
+        self._look_at_clock()
         for node, member in self._members.items():
             if member.problem is not None:
                 self.storage_failed(node, member.problem)
@@ -319,6 +322,8 @@ class Reconfiguration:
     def _maintain(self, tombstones_before_ms: int) -> Operation[None]:
         self._check_open()
         cluster = self._cluster
+        if self._look_at_clock():
+            yield from cluster.save(anew=True)
         for shard in cluster.shards.values():
             yield from check_members(cluster, shard, self._settle)
         yield from self._catch_up_all()
@@ -333,6 +338,15 @@ class Reconfiguration:
             self._events.record(
                 "purged", f"{_count(purged, 'tombstone')} forgotten everywhere"
             )
+
+    def _look_at_clock(self) -> bool:
+        """True, and told, if the wall clock is not where hybrid time expects it."""
+        before, ahead = self._ahead_seconds, self._cluster.clock.ahead_ms() / 1000
+        if abs(ahead - before) < OFF_SECONDS:
+            return False
+        self._ahead_seconds = ahead
+        self._events.record("clock_off", told_of(ahead))
+        return True
 
     def _catch_up_all(self) -> Operation[None]:
         if RECOVERING in self._cluster.status.values():

@@ -191,3 +191,4 @@ class Measures(msgspec.Struct, frozen=True):
     events: Mapping[tuple[str, NodeId | None], int]  # of each kind, at each node
     copied: Mapping[NodeId, Progress]  # by nodes that came back
     commits: Mapping[NodeId, Durations | None]  # None: in memory only
+    clock_ahead_seconds: float  # its time, of the machine's clock; below 0: behind it

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from cluster.clock import Wall
 from models import NodeId
 
 UP = "up"
@@ -56,6 +57,7 @@ class SavedState(msgspec.Struct, frozen=True):
     identity: dict[NodeId, str]  # the storage that each node had
     shards: tuple[SavedShard, ...]
     confirmed: dict[NodeId, int] = {}  # the newest epoch that each node's storage had
+    wall: Wall | None = None  # when `clock` was made; None: it was not noted
 
 
 _saved = msgspec.json.Decoder(SavedState)

@@ -11,6 +11,7 @@ const KINDS = {
   damage_found: ["!", "bad"],
   leader_lost: ["!", "bad"],
   wrong_cluster: ["!", "bad"],
+  clock_off: ["!", "warn"],
   member_died: ["✕", "bad"],
   member_silent: ["✕", "bad"],
   loss_accepted: ["!", "warn"],

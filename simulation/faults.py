@@ -202,7 +202,7 @@ def _delay_record(world: World, fault: Fault) -> bool:
 
 
 def _turn_clock(world: World, fault: Fault) -> bool:
-    world.wall_offset_ms += fault.amount
+    world.clock_turns.append(fault.amount)
     return True
 
 

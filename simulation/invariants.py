@@ -10,10 +10,12 @@ from collections.abc import Iterable
 
 from cluster.shard import UP
 from models import Purge, Version, WriteOutcome
-from simulation.workload import WRITE_ONE, Client
+from simulation.kernel import MS_US
+from simulation.workload import READ, WRITE_ONE, Client, Lasting
 from simulation.world import World
 
 LAST = "a write was acknowledged by the last in-sync replica alone"
+INEXACT_US = 2 * MS_US  # the store's times are whole milliseconds
 WITHOUT = "a write was acknowledged without some replica"
 
 
@@ -134,15 +136,43 @@ def check_purge(world: World, purge: Purge) -> None:
 
 
 def check_expired(world: World) -> None:
-    """After a round of upkeep no replica that may serve holds what has expired."""
+    """No replica that may serve holds a value that ends, once the longest time has passed.
+
+    By virtual time, after a round of upkeep: a store whose time stands still finds nothing
+    that has expired.
+    """
     cluster = world.manager.cluster
-    now_ms = cluster.now_ms()
     for key in world.keys:
         for node in cluster.shard(key).sources:
             record = world.storages[node].get(key)
-            assert record is None or not 0 < record.expires_at_ms <= now_ms, (
+            assert record is None or not record.expires_at_ms, (
                 f"node {node} still holds a value that has expired (key={key})"
             )
+
+
+def earliest_end(world: World, value: Lasting) -> int:
+    """When a value may be gone by itself, in virtual time."""
+    if not world.keeps_time:
+        return value.began
+    return value.began + max(0, value.ttl - INEXACT_US)
+
+
+def check_times_to_live(world: World, clients: Iterable[Client]) -> None:
+    """No read that was begun after the time of a value shows it."""
+    ends = {
+        (value.key, value.value): value.ended + value.ttl + INEXACT_US
+        for client in clients
+        for value in client.lasting
+        if value.ended is not None
+    }
+    for client in clients if world.keeps_time else ():
+        for operation in client.operations:
+            if operation.action == READ and operation.outcome == "ok":
+                end = ends.get((operation.key, operation.value), operation.began)
+                assert operation.began <= end, (
+                    f"a value is read {operation.began - end} us after its time "
+                    f"(key={operation.key}, value={operation.value})"
+                )
 
 
 def check_sources_agree(world: World) -> None:

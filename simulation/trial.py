@@ -37,6 +37,8 @@ from simulation.invariants import (
     check_purge,
     check_refused_left_nothing,
     check_sources_agree,
+    check_times_to_live,
+    earliest_end,
 )
 from simulation.kernel import SECOND_US, OutOfEvents, bits
 from simulation.network import ANOMALIES
@@ -51,7 +53,7 @@ UNKNOWN_READ = "a write of unknown outcome was read"
 NOT_HELD = "a condition did not hold"
 REFUSED = "a request was refused, and nothing was done"
 QUIET_US = 5 * SECOND_US  # for what is under way to end once nothing goes wrong
-LONGEST_TTL_MS = 60_000  # whatever had one has expired by then
+LONGEST_TTL_US = 60 * SECOND_US  # whatever had one has expired by then
 CORE = 1 << 47  # numbers of the tasks of the liveness phase
 LOOKS = 1 << 30  # and of the last looks: they are values too
 
@@ -186,7 +188,7 @@ class Trial:
         for node in sorted(core):
             if world.manager.cluster.status[node] == DOWN:
                 self._do(world.manager.change.recover(node), CORE | 256 | node)
-        world.wall_offset_ms += LONGEST_TTL_MS
+        world.kernel.run(world.kernel.now + LONGEST_TTL_US)
         self._upkeep()
         check_expired(world)
         self._look(READ, "core")
@@ -208,6 +210,7 @@ class Trial:
         check_nodes_up(world)
         check_one_value_a_version(world)
         check_refused_left_nothing(world, self.clients)
+        check_times_to_live(world, self.clients)
 
     def _mend_everything(self) -> None:
         world = self.world
@@ -343,6 +346,7 @@ class Trial:
         operations: list[Operation] = []
         for client in self.clients:
             operations += client.operations
+            operations += (e.ending(earliest_end(world, e)) for e in client.lasting)
         replicas = []
         for storage in world.storages:
             for key in self.world.keys:

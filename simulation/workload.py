@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from checker.history import ABSENT, PRESENT, Operation, State
 from cluster.listing import KeyPage
@@ -40,6 +40,31 @@ RETRY_US = 10 * MS_US  # until a client asks again where nobody listened
 WEAK = "weak"
 
 
+class Lasting(NamedTuple):
+    """A value that was written, or may be, with a time to live. Times are microseconds."""
+
+    client: str
+    key: str
+    value: str | None
+    ttl: int
+    began: int
+    ended: int | None  # when that was acknowledged
+
+    def ending(self, earliest: int) -> Operation:
+        """Its end as the checker has it: a delete that may happen from then on."""
+        is_it = State("is", self.value)
+        return Operation(
+            f"{self.client}'s ttl",
+            self.key,
+            DELETE,
+            earliest,
+            None,
+            "unknown",
+            None,
+            is_it,
+        )
+
+
 class Request:
     """One request under way."""
 
@@ -55,11 +80,12 @@ class Request:
 
 
 class Client:
-    """One client. `operations` is what it asked and was told."""
+    """One client. `operations` is what it asked and was told, `lasting` what will end."""
 
     def __init__(self, world: World, name: str, steps: Iterable[Step]) -> None:
         self.name = name
         self.operations: list[Operation] = []
+        self.lasting: list[Lasting] = []
         self.request: Request | None = None
         self.acknowledged: Callable[[str, WriteOutcome], None] = lambda key, outcome: (
             None
@@ -249,14 +275,11 @@ class Client:
                       value, request.condition, saw, version,
                       WEAK if step.action in (READ_ONE, WRITE_ONE) else "")
         )  # fmt: skip
-        is_write = request.action == WRITE
-        if (
-            step.ttl_ms and is_write and outcome != "failed"
-        ):  # it may expire at any time after
-            self.operations.append(
-                Operation(f"{self.name}'s ttl", step.key, DELETE, request.began, None,
-                          "unknown", None, State("is", value))
-            )  # fmt: skip
+        if step.ttl_ms and request.action == WRITE and outcome != "failed":
+            ttl = step.ttl_ms * MS_US
+            self.lasting.append(
+                Lasting(self.name, step.key, value, ttl, request.began, ended)
+            )
 
     def _next(self) -> None:
         if self.request is not None:

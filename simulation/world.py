@@ -38,6 +38,7 @@ WALL_MS = 1_700_000_000_000  # the wall clock at the start of every run
 UPKEEP = 1 << 44  # numbers of the tasks of upkeep
 STARTS = 1 << 45  # and of starts
 RESTART_US = 50 * MS_US  # from a start that failed to the next
+US_NS = 1_000
 
 
 class World:
@@ -71,7 +72,9 @@ class World:
         else:
             self.network.set_noise(plan.noise)
         self.exercised: Counter[str] = Counter()
-        self.wall_offset_ms = 0
+        self.clock_turns: list[
+            int
+        ] = []  # by which the wall clock was set, milliseconds
         self.process = 0
         self.is_serving = False
         self.is_upkept = True  # rounds of upkeep run
@@ -86,7 +89,12 @@ class World:
     @property
     def wall_ms(self) -> int:
         """The wall clock of the process, in milliseconds since 1970; it may go back."""
-        return WALL_MS + self.kernel.now // MS_US + self.wall_offset_ms
+        return WALL_MS + self.kernel.now // MS_US + sum(self.clock_turns)
+
+    @property
+    def keeps_time(self) -> bool:
+        """True if durations can be known: while a process runs, or the wall clock is right."""
+        return self.process == 1 or not self.clock_turns
 
     # --- The process -------------------------------------------------------------------
 
@@ -100,7 +108,7 @@ class World:
             self._start_machine(machine)
             self.resume(node)
         self.nodes = {node: machine.node for node, machine in self.machines.items()}
-        clock = HybridClock(lambda: self.wall_ms)
+        clock = HybridClock(lambda: self.wall_ms, lambda: self.kernel.now * US_NS)
         try:
             cluster = restore_cluster(self.settings, self.nodes, clock)
         except StorageUnreadable:

@@ -75,7 +75,10 @@ def answer_for_the_next(original: Any) -> Any:
 
 
 def by_the_wall_clock(self: Any) -> Version:
-    return Version(self._wall_ms() << Version.MS_SHIFT)
+    return Version(self.wall_ms() << Version.MS_SHIFT)
+
+
+STEADY = "(self._steady_ns() + self._ahead_ns) // _MS_NS"
 
 
 NODE_BUGS = (
@@ -138,6 +141,33 @@ NODE_BUGS = (
         "Cassandra, Riak: last write wins (Kingsbury)",
         100,
         (swap(HybridClock, "next_version", by_the_wall_clock), NEWER_IGNORED),
+    ),
+    Bug(
+        "time stands still where the wall clock is set back",
+        "hybrid logical clocks (Kulkarni et al. 2014), where they decide what expired",
+        640,
+        (
+            edit(HybridClock, "next_version", (STEADY, "self.wall_ms()")),
+            edit(HybridClock, "now_ms", (STEADY, "self.wall_ms()")),
+        ),
+    ),
+    Bug(
+        "time goes as far ahead as the wall clock is set forward",
+        "Cassandra, Redis: a time to live ends by the wall clock",
+        760,
+        (
+            edit(
+                HybridClock,
+                "now_ms",
+                (STEADY, f"max({STEADY}, self.wall_ms())"),
+            ),
+        ),
+    ),
+    Bug(
+        "time does not pass while the process is down",
+        "times to live that are counted by the uptime of a process",
+        5_000,
+        (edit(HybridClock, "resume", ("max(0, wall_ms - then.shown_ms)", "0")),),
     ),
     Bug(
         "a node takes messages of any epoch",

@@ -12,8 +12,11 @@ from typing import ClassVar
 from unittest.mock import patch
 
 from app import create_app
+from cluster.clock import steady_ns
 from cluster.events import wall_ms
 from config import Settings
+
+MS_NS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,10 @@ class RouteTest(unittest.TestCase):
     def open_app(self, **changes):
         """Another application with an empty store of its own."""
         self.ahead_ms = 0
-        with patch("replication.wall_ms", lambda: wall_ms() + self.ahead_ms):
+        with (
+            patch("replication.wall_ms", lambda: wall_ms() + self.ahead_ms),
+            patch("replication.steady_ns", lambda: steady_ns() + self.ahead_ms * MS_NS),
+        ):
             made = create_app(Settings(**{"storage": "memory", **changes}))
         self.addCleanup(made.close)
         return made

@@ -14,7 +14,7 @@ from cluster.shard import UP
 from models import Message, NodeId, NodeInfo, Operation, Record, Recovery
 from replication import ReplicaNode, ReplicationManager
 from simulation.driver import SimulatedDriver, Task
-from simulation.kernel import SECOND_US
+from simulation.kernel import MS_US, SECOND_US
 from simulation.network import LOSE_REPLY, LOSE_REQUEST, Exchange, Network
 from simulation.plan import Anomaly, Plan, Times
 from simulation.storage import SimulatedStorage
@@ -179,7 +179,11 @@ class Scene:
 
     def move_clock(self, ms: int) -> None:
         """The wall clock jumps."""
-        self.world.wall_offset_ms += ms
+        self.world.clock_turns.append(ms)
+
+    def pass_time(self, ms: int) -> None:
+        """So much time passes, by every clock; what is due in it happens."""
+        self.world.kernel.run(self.world.kernel.now + ms * MS_US)
 
     # --- What is done ----------------------------------------------------------------
 

@@ -47,10 +47,11 @@ json_values = st.recursive(
 
 
 class Clock:
-    """A wall clock that the test sets, forward and back."""
+    """A wall clock that the test sets, forward and back; `ms` is the time that passes."""
 
     def __init__(self):
         self.ms = 1_700_000_000_000
+        self.ahead_ms = 0
 
 
 class StoreBesideModel(RuleBasedStateMachine):
@@ -62,8 +63,13 @@ class StoreBesideModel(RuleBasedStateMachine):
         super().__init__()
         self.clock = Clock()
         self.folder = tempfile.TemporaryDirectory()
-        self.wall = patch("replication.wall_ms", lambda: self.clock.ms)
-        self.wall.start()
+        clock = self.clock
+        self.patches = (
+            patch("replication.wall_ms", lambda: clock.ms + clock.ahead_ms),
+            patch("replication.steady_ns", lambda: clock.ms * 1_000_000),
+        )
+        for each in self.patches:
+            each.start()
         self.model = {}  # key -> (value, version, expires_at_ms or None)
         self.versions = dict.fromkeys(
             KEYS, ""
@@ -89,7 +95,8 @@ class StoreBesideModel(RuleBasedStateMachine):
     def teardown(self):
         if hasattr(self, "store"):
             self.store.close()
-        self.wall.stop()
+        for each in self.patches:
+            each.stop()
         self.folder.cleanup()
 
     # --- Requests ----------------------------------------------------------------------
@@ -218,7 +225,15 @@ class StoreBesideModel(RuleBasedStateMachine):
 
     @rule(ms=st.integers(1, 15_000))
     def time_passes(self, ms):
+        before_ms = self.store.cluster.now_ms()
         self.clock.ms += ms
+        assert self.store.cluster.now_ms() == before_ms + ms, "time has another pace"
+
+    @rule(ms=st.sampled_from([-86_400_000, -60_000, 60_000, 86_400_000]))
+    def clock_is_set(self, ms):
+        before_ms = self.store.cluster.now_ms()
+        self.clock.ahead_ms += ms
+        assert self.store.cluster.now_ms() == before_ms, "it moves what is to end"
 
     @rule()
     def maintain(self):
@@ -231,9 +246,12 @@ class StoreBesideModel(RuleBasedStateMachine):
         assert not kinds & {"damage_found", "storage_failed"}
 
     @precondition(lambda self: self.storage == "sqlite")
-    @rule(clean=st.booleans(), clock_back_ms=st.sampled_from([0, 0, 60_000]))
-    def restart(self, clean, clock_back_ms):
-        """Stop in good order or as if killed; the clock may be set back meanwhile."""
+    @rule(clean=st.booleans(), set_ms=st.sampled_from([0, 0, -60_000, 60_000]))
+    def restart(self, clean, set_ms):
+        """Stop in good order or as if killed; the clock may be set meanwhile."""
+        newest = Version(
+            max(node.storage.content.version_max for node in self.store._nodes.values())
+        )
         before = {node.node_id: node.status for node in self.store.nodes()}
         if clean:
             self.store.close()
@@ -242,8 +260,9 @@ class StoreBesideModel(RuleBasedStateMachine):
             self.store._scrub.stop()
             for node in self.store._nodes.values():
                 node.storage.close()
-        self.clock.ms -= clock_back_ms
+        self.clock.ahead_ms += set_ms
         self.store = open_manager(self.settings)
+        assert self.store.cluster.now_ms() >= newest.ms
         after = {node.node_id: node.status for node in self.store.nodes()}
         down = {node for node, status in before.items() if status == "down"}
         assert {node for node, status in after.items() if status == "down"} == down

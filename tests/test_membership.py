@@ -41,7 +41,7 @@ def members_of(assignment: Assignment = ALL_THREE, min_in_sync: int = 1) -> Memb
         assignment,
         Layout("by hand", tuple(nodes), len(assignment[0])),
         {node: f"storage-{node}" for node in nodes},
-        HybridClock(lambda: 1_000),
+        HybridClock(lambda: 1_000, lambda: 0),
         min_in_sync=min_in_sync,
     )
 

@@ -251,7 +251,7 @@ def store_on(storages: list[Storage]) -> ReplicationManager:
         scrub_rows=0,
     )
     nodes = {n: ReplicaNode(n, storage) for n, storage in enumerate(storages)}
-    view = restore_cluster(settings, nodes, HybridClock(lambda: 1_000))
+    view = restore_cluster(settings, nodes, HybridClock(lambda: 1_000, lambda: 0))
     made = ReplicationManager(settings, nodes, view, EventLog(lambda: 1_000))
     made.start()
     return made

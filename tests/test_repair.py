@@ -562,7 +562,7 @@ def test_expired_key_does_not_come_back_when_the_clock_is_set_back(told):
     scene.move_clock(7_200_000)
     scene.write("k", ttl=10)
     scene.write("lasting", ttl=100_000)
-    scene.move_clock(11_000)
+    scene.pass_time(11_000)
 
     if told == "maintain":
         scene.maintain(before_ms=0)
@@ -584,7 +584,7 @@ def test_expired_key_does_not_come_back_when_the_clock_is_set_back(told):
 def test_key_is_not_buried_before_its_time():
     scene = Scene()
     scene.write("k", ttl=10)
-    scene.move_clock(9_000)
+    scene.pass_time(9_000)
 
     scene.maintain(before_ms=0)
 
@@ -596,7 +596,7 @@ def test_node_that_was_down_when_a_key_expired_does_not_bring_it_back():
     scene = Scene()
     scene.write("k", ttl=10)
     scene.store.fail(2)
-    scene.move_clock(11_000)
+    scene.pass_time(11_000)
     scene.maintain(before_ms=0)
 
     recovery = scene.recover(2)
@@ -615,7 +615,7 @@ def test_expired_key_of_a_shard_that_is_down_is_buried_later():
     scene.write("seen by 0 alone")
     scene.store.fail(0)
     scene.store.recover(1)
-    scene.move_clock(11_000)
+    scene.pass_time(11_000)
     scene.maintain()  # node 1 must not bury what node 0 may have newer
 
     kept = scene.storages[1].get("k")

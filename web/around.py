@@ -6,8 +6,9 @@ from typing import Annotated
 
 import msgspec
 from flask import Response
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
+from cluster.clock import off_by
 from cluster.listing import KeyPage, Location, RecordPage
 from cluster.reports import ShardMap
 from config import Settings
@@ -198,7 +199,8 @@ def _readyz(call: Call) -> Answer:
     trouble = call.store.why_not_ready()
     if trouble is not None:
         raise trouble
-    return answer(Health("ready"))
+    off = off_by(call.store.measures().clock_ahead_seconds)
+    return answer(Health("ready", off if off is not None else UNSET))
 
 
 def _openapi(call: Call) -> Answer:

@@ -59,7 +59,7 @@ _RAFT: dict[str, tuple[str, Callable[[RaftInfo], float]]] = {
 EVENT_KINDS = (
     *("node_failed", "recovery_began", "node_recovered", "waiting"),
     *("damage_found", "storage_failed", "storage_replaced"),
-    *("data_lost", "loss_accepted", "expired", "purged"),
+    *("data_lost", "loss_accepted", "expired", "purged", "clock_off"),
     *("leader_elected", "leader_lost", "member_silent", "member_back", "member_died"),
     *("node_added", "node_removed", "room_made", "wrong_cluster"),
 )
@@ -132,7 +132,7 @@ class _StoreCollector(Collector):
         yield from _node_counters(nodes, measures)
         yield _commits(measures)
         yield from _shard_gauges(measures)
-        yield from _whole(store, nodes)
+        yield from _whole(store, nodes, measures.clock_ahead_seconds)
         events = CounterMetricFamily(
             "kv_events", "events of each kind since the start", labels=["kind"]
         )
@@ -245,9 +245,16 @@ def _shard_gauges(measures: Measures) -> Iterator[Metric]:
         yield GaugeMetricFamily(name, text, value=value)
 
 
-def _whole(store: Engine, nodes: Sequence[NodeInfo]) -> Iterator[Metric]:
+def _whole(
+    store: Engine, nodes: Sequence[NodeInfo], ahead_seconds: float
+) -> Iterator[Metric]:
     ready = store.is_ready()
     yield GaugeMetricFamily("kv_ready", "1 if every key can be served", value=ready)
+    yield GaugeMetricFamily(
+        "kv_clock_ahead_seconds",
+        "how far its time is ahead of the machine's clock; below 0: behind",
+        value=ahead_seconds,
+    )
     total = sum(node.bytes or 0 for node in nodes)
     yield GaugeMetricFamily(
         "kv_stored_bytes", "bytes of keys and values, each replica counted", value=total

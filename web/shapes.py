@@ -176,6 +176,7 @@ class Health(Struct, frozen=True, gc=False):
     """The process answers."""
 
     status: str
+    warning: str | UnsetType = UNSET  # what is amiss although every key is served
 
 
 class Problem(Struct, frozen=True, gc=False):

@@ -132,11 +132,14 @@ def test_a_page_of_keys_is_not_taken_for_more_than_a_look_at_each(world):
 def test_a_value_that_may_expire_is_not_noted_as_if_it_stayed(world):
     client = ask(world, ("write", 50))
 
-    [write, expiry] = client.operations
+    [write] = client.operations
+    [value] = client.lasting
+    expiry = value.ending(value.began)
     assert facts(write) == ("write", "ok", "1", None, None)
     assert facts(expiry) == ("delete", "unknown", None, State("is", "1"), None)
     assert expiry.began == write.began
     assert expiry.client != write.client
+    assert (value.ttl, value.ended) == (50 * MS_US, write.ended)
 
 
 @pytest.mark.parametrize("action", ["read", "delete"])
@@ -144,6 +147,7 @@ def test_what_was_not_written_with_a_ttl_is_not_noted_as_expiring(action, world)
     client = ask(world, "write", (action, 50))
 
     assert len(client.operations) == 2
+    assert client.lasting == []
 
 
 # --- Errors ----------------------------------------------------------------------------
