@@ -215,7 +215,7 @@ PROTOCOL_BUGS = (
     Bug(
         "keys are listed as one replica has them, a write under way too",
         "pages of Redis-Raft: dirty reads",
-        200,
+        3_000,
         (
             edit(
                 listing,
