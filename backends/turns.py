@@ -24,7 +24,7 @@ class Asked(NamedTuple):
 
 
 class Turns:
-    """Counts, and lets one act at a time: a short one, for nothing waits in it."""
+    """Counts what was done, and lets one act at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -41,16 +41,16 @@ class Turns:
         """For what takes a member down, unless it was brought back since it was asked."""
         with self._lock:
             self.check_not_back(node_id, asked, "fail")
-            self._failed[node_id] += 1
             yield
+            self._failed[node_id] += 1
 
     @contextmanager
     def returning(self, node_id: NodeId, asked: Asked) -> Iterator[None]:
         """For what lets a member run again, unless it was failed since it was asked."""
         with self._lock:
             self.check_not_failed(node_id, asked)
-            self._back[node_id] += 1
             yield
+            self._back[node_id] += 1
 
     @contextmanager
     def returning_alone(self, node_id: NodeId, asked: Asked) -> Iterator[None]:
@@ -62,8 +62,8 @@ class Turns:
                     "was asked for: nothing is given up; see in /nodes what each holds, and "
                     "ask again"
                 )
-            self._back[node_id] += 1
             yield
+            self._back[node_id] += 1
 
     def check_not_failed(self, node_id: NodeId, asked: Asked) -> None:
         """Unavailable if the member was failed since."""

@@ -83,6 +83,7 @@ class Membership:
         self._saved_epoch = 0
         self._confirmed: dict[NodeId, int] = {}  # epochs that nodes' storages have
         self._told_epoch = 0  # of the last record that tells them
+        self.keeps_what_it_has = True  # a power cut takes nothing from a storage
         self._lock = threading.Lock()
         self.live: tuple[NodeId, ...] = ()
         groups, places = grouped(assignment)
@@ -143,7 +144,9 @@ class Membership:
                 return False
             self.mark_saved(state.epoch)
             with self._lock:
-                self._confirmed.update(dict.fromkeys(answers.answered, state.epoch))
+                for node in answers.answered if self.keeps_what_it_has else ():
+                    if not self.wipes[node]:
+                        self._confirmed[node] = state.epoch
         return True
 
     def tell_confirmed(self) -> None:
@@ -401,7 +404,7 @@ class Membership:
 
 
 def _is_kept_by(cluster: Membership, nodes: set[NodeId], saved_epoch: int) -> bool:
-    """Whether a state that these nodes have is found again, whoever of them is left."""
+    """Tell whether a state that these nodes have is found again, whoever of them is left."""
     up = {node for node, status in cluster.status.items() if status == UP}
     staying = {n for n in nodes if not cluster.wipes[n] or len(cluster.status) == 1}
     voters = up or set(cluster.live) or staying
@@ -409,6 +412,11 @@ def _is_kept_by(cluster: Membership, nodes: set[NodeId], saved_epoch: int) -> bo
     return 2 * len(nodes & voters) > len(voters) and all(
         nodes.intersection(shard.members or nodes) for shard in changed
     )
+
+
+def is_older(cluster: Membership, node: NodeId, epoch: int) -> bool:
+    """Tell whether a node's storage, with a state of this epoch, lacks one that it had."""
+    return epoch < cluster._confirmed.get(node, 0)
 
 
 def _obstacle(cluster: Membership, shard: ShardState) -> str:

@@ -65,6 +65,11 @@ class ReplicaNode:
         return self.storage.identity
 
     @property
+    def epoch(self) -> int:
+        """The epoch of the state record that the storage has; 0: it has none."""
+        return (self.storage.load_state() or (0, b""))[0]
+
+    @property
     def problem(self) -> str | None:
         """Why the storage cannot be used, in words; None: it can."""
         return self.storage.problem

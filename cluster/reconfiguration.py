@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from cluster.clock import OFF_SECONDS, told_of
 from cluster.events import EventLog
-from cluster.membership import Membership
+from cluster.membership import Membership, is_older
 from cluster.repair import (
     KeyOperation,
     Progress,
@@ -48,6 +48,10 @@ class Member(Protocol):
     @property
     def identity(self) -> str:
         """The identity of the node's storage."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the state record that it has; 0: it has none."""
 
     @property
     def problem(self) -> str | None:
@@ -282,7 +286,8 @@ class Reconfiguration:
                     "for: it stays down; see in /events why, and recover it again"
                 )
             member.start()
-            if cluster.identity[node] != member.identity:
+            is_new = cluster.identity[node] != member.identity
+            if is_new or is_older(cluster, node, member.epoch):
                 self._take_new_storage(node, member)
             cluster.set_status(node, RECOVERING)
             self._events.record("recovery_began", f"node {node} is back", node)

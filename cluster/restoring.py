@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cluster.clock import HybridClock
-from cluster.membership import Membership
+from cluster.membership import Membership, is_older
 from cluster.node import ReplicaNode
 from cluster.placement import assignment_of
 from cluster.refusal import check_readable, layout_of
-from cluster.shard import UP, SavedState, saved_state
+from cluster.shard import UP, saved_state
 from config import Settings
 from models import NodeId
 
@@ -26,6 +26,7 @@ def restore_cluster(
     cluster = Membership(
         assignment, layout, identities, clock, min_in_sync=settings.min_in_sync
     )
+    cluster.keeps_what_it_has = settings.durability == "fsync"
     for node in nodes.values():
         clock.observe(node.storage.content.version_max)
     absent = [n for n, node in nodes.items() if node.problem is not None]
@@ -36,11 +37,11 @@ def restore_cluster(
     if newest is not None:
         check_readable(nodes, {n for n, s in newest.status.items() if s == UP})
         cluster.restore(newest, absent)
-        _forget_older(cluster, nodes, newest)
+        _forget_older(cluster, nodes)
     elif absent:
         check_readable(nodes, set(absent))  # nothing else knows anything
     if any(
-        node.damage is not None and (not known or node.storage.epoch_confirmed > known)
+        node.storage.epoch_marked > known or (node.damage is not None and not known)
         for node in nodes.values()
     ):
         # What was known of the copies is gone too: none can be taken for the truth.
@@ -48,19 +49,16 @@ def restore_cluster(
     return cluster
 
 
-def _forget_older(
-    cluster: Membership, nodes: Mapping[NodeId, ReplicaNode], newest: SavedState
-) -> None:
+def _forget_older(cluster: Membership, nodes: Mapping[NodeId, ReplicaNode]) -> None:
     """Take a node's storage for replaced where it lacks a state record that it had.
 
     Then its files are older than they were, all of them together, as when a copy of its
     folder was put back.
     """
-    for node_id, confirmed in newest.confirmed.items():
-        storage = nodes[node_id].storage
-        found = (storage.load_state() or (0, b""))[0]
-        if found < confirmed and storage.identity == newest.identity[node_id]:
+    for node_id, node in nodes.items():
+        is_same = node.identity == cluster.identity[node_id]
+        if is_same and is_older(cluster, node_id, node.epoch):
             cluster.identity[node_id] = ""
-            storage.damage = (
-                f"its files are older than they were (epoch={found}, was {confirmed})"
+            node.storage.damage = (
+                f"its files are older than they were (epoch={node.epoch})"
             )

@@ -39,9 +39,7 @@ class Storage(ABC):
     problem: str | None = None  # why it cannot be used, in words; None: it can
     trouble: str | None = None  # why its last commit failed; None: it did not
     damage: str | None = None  # what was wrong with what it found when it was opened
-    epoch_confirmed = (
-        0  # where there was damage: of the newest state record that it had
-    )
+    epoch_marked = 0  # of the newest state record that it is known to have had
     commits: Durations | None = None  # of making changes durable; None: it never does
 
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +62,18 @@ def extend(log: Path, log_bytes: int) -> int:
 
     To flush a file that grew takes a commit of the file system's journal as well, which
     costs half as much again, and far more on a busy machine. Zeros are no frames. Where
-    there is no room the log grows as far as it can.
+    there is no room nothing is laid out.
     """
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        size = os.lseek(descriptor, 0, os.SEEK_END)
+        size = before = os.lseek(descriptor, 0, os.SEEK_END)
         while size < log_bytes:
             size += os.write(descriptor, ZEROS)
         os.fsync(descriptor)
         return log_bytes
     except OSError:
+        with suppress(OSError):  # what was laid out may be the last room that there is
+            os.ftruncate(descriptor, before)
         return 0
     finally:
         os.close(descriptor)

@@ -93,7 +93,8 @@ class RecordFile:
         self._log = path.with_name(f"{path.name}-wal")
         self._mark_path = mark.beside(path)
         self._mark: mark.Mark | None = None
-        self._needs_log = True  # when it is closed
+        self._epoch_marked = 0
+        self._keeps_log = True  # at the close
         self._durable = durable
         self._lays_out_log = durable and vfs is None
         if not path.exists():
@@ -112,7 +113,7 @@ class RecordFile:
                 self._check_log()
                 self._schema = self._read_schema()
             self._places = self._found_places()
-            self._needs_log = self.header.log_bytes is not None
+            self._keeps_log = self.header.log_bytes is not None
         except BaseException:
             self.close()
             raise
@@ -163,18 +164,20 @@ class RecordFile:
             self.header = replace(self.header, epoch=state[0], state=state[1])
         self._count(number, digest)
 
-    def use(self) -> None:
+    def use(self, epoch_marked: int) -> None:
         """Say in the file that it is in use, and lay beside it what must be there then.
 
-        Before the first commit that anybody is told of. Raises what the disk does.
+        Before the first commit that anybody is told of. The mark goes on telling of
+        `epoch_marked` until the file has a newer one. Raises what the disk does.
         """
+        self._epoch_marked = epoch_marked
         log_bytes = extend(self._log, LOG_BYTES) if self._lays_out_log else 0
-        now = mark.Noted(self.commits, self.header.epoch)
+        now = mark.Noted(self.commits, max(epoch_marked, self.header.epoch))
         self._mark = mark.Mark(
             self._mark_path, self.header.identity, now, durable=self._durable
         )
         self._places = self._found_places()
-        self._needs_log = True
+        self._keeps_log = True
         if (self._format, self.header.log_bytes) != (FORMAT, log_bytes):
             self._say(log_bytes)
 
@@ -185,7 +188,7 @@ class RecordFile:
         """
         self.take_in_log()
         self._say(None)
-        self._needs_log = False
+        self._keeps_log = False
 
     def check(self, content: Content, first: int, rows_max: int) -> int:
         """Compare buckets from `first` on with what is held; the bucket to go on from.
@@ -216,9 +219,9 @@ class RecordFile:
         assert frames == copied, f"nobody else reads it ({frames=}, {copied=})"
 
     def close(self) -> None:
-        """Let go of the file; its log stays unless the use of it was ended."""
+        """Let go of the file; its log stays while the file says that it is in use."""
         try:
-            if not (self._needs_log and size_of(self._log)):
+            if not (self._keeps_log and size_of(self._log)):
                 self._database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             self._database.close()
         finally:
@@ -244,7 +247,7 @@ class RecordFile:
         self.commits, self.digest = number, digest
         if self._mark is not None:
             with suppress(OSError):  # it is made all the same
-                self._mark.note(number, self.header.epoch)
+                self._mark.note(number, max(self._epoch_marked, self.header.epoch))
 
     def _check_beside(self) -> None:
         """That what must lie beside the file does: none of it missing, old or another's."""
@@ -279,7 +282,7 @@ class RecordFile:
         return {path: place_of(path) for path in paths if path.exists()}
 
     def _check_place(self) -> None:
-        """That the file and its log are still those that were opened."""
+        """Raise DamagedStorage unless all files are still those that were opened."""
         for path, place in self._places.items():
             try:
                 found = place_of(path)

@@ -85,7 +85,15 @@ class Folder:
         flush(self.path)
 
     def clear(self) -> None:
-        """Remove every file of the node, those set aside too."""
+        """Remove every file of the node, those set aside too.
+
+        What lies beside a file goes once the file is gone for good: else a power cut could
+        leave the file alone, which is damage.
+        """
+        for name in os.listdir(self.path):
+            if _NAME.fullmatch(name):
+                (self.path / name).unlink(missing_ok=True)
+        flush(self.path)
         self._remove("records-")
         self._remove(SET_ASIDE)
         flush(self.path)

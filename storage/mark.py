@@ -24,13 +24,17 @@ from storage.folder import flush
 _FORM = struct.Struct(">8sQQQ16s")
 _CHECKSUM = struct.Struct(">Q")
 _MAGIC = b"kv-mark1"
+_ENDING = "-mark"
 _BYTES = _FORM.size + _CHECKSUM.size  # less than a sector: it is never torn
 _ALWAYS = bytes(16)  # in place of the name of a boot: it counts after any
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Noted(Struct, frozen=True):
-    """The contents of a mark; zeros if the system was started anew since, and that counts."""
+    """The contents of a mark.
+
+    Zeros where commits were not flushed and the system was started anew since.
+    """
 
     commit: int  # the number of the last commit that was acknowledged
     epoch: int  # of the state record then; 0: there was none
@@ -69,7 +73,13 @@ class Mark:
 
 def beside(file: Path) -> Path:
     """The path of a file's mark."""
-    return file.with_name(f"{file.name}-mark")
+    return file.with_name(f"{file.name}{_ENDING}")
+
+
+def newest_epoch(folder: Path) -> int:
+    """The newest epoch in any mark of a folder, whatever has become of their files."""
+    marks = map(read, folder.glob(f"records-*{_ENDING}"))
+    return max((noted.epoch for noted in marks if noted is not None), default=0)
 
 
 def read(path: Path, identity: str | None = None) -> Noted | None:

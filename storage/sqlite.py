@@ -266,6 +266,7 @@ class SqliteStorage(Storage):
             try:
                 self._folder.make()
                 self._folder.clear()
+                self.damage = None
                 self._open()
             except UNUSABLE as error:
                 raise self._end(error) from error
@@ -326,6 +327,7 @@ class SqliteStorage(Storage):
         folder.make()
         self._generation = folder.generation() or 1
         folder.check_files(self._generation)
+        self.epoch_marked = mark.newest_epoch(folder.path)
         try:
             self._load(self._open_file())
             folder.tidy(self._generation)
@@ -334,8 +336,6 @@ class SqliteStorage(Storage):
                 "%s; it is set aside, and what is intact begins a new one", error
             )
             self.damage = str(error)
-            noted = mark.read(mark.beside(folder.file(self._generation)))
-            self.epoch_confirmed = noted.epoch if noted is not None else 0
             content, (epoch, state) = self._salvaged()
             self._replace(content, Header(self._new_identity(), epoch, state))
         self._known = None
@@ -370,7 +370,7 @@ class SqliteStorage(Storage):
 
     def _take(self, file: RecordFile, content: Content) -> None:
         try:
-            file.use()
+            file.use(self.epoch_marked)
         except BaseException:
             file.close()
             raise
@@ -404,10 +404,10 @@ class SqliteStorage(Storage):
         create(folder.unfinished(new), header, content, vfs=self._vfs)
         self._close_file()
         folder.publish(new)
-        folder.set_aside(old)
-        folder.tidy(new)
         self._generation = new
         self._take(self._open_file(), content)
+        folder.set_aside(old)  # once the new mark tells what the old one told
+        folder.tidy(new)
 
     def _close_file(self) -> None:
         file, self._file = self._file, None

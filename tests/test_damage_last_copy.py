@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from cluster.shard import saved_state
+from db import open_storage
 from models import KeyNotFound, Unavailable
 from replication import ReplicationManager
 from tests.damaged_store import cut, flip_bit, flip_byte, memory_folder, store_in
@@ -25,9 +27,7 @@ PLACES = 60  # in each file, where each place is hit in turn
 PAGE = 4_096
 NOTHING = object()
 
-two_nodes = partial(
-    store_in, nodes=2, replication_factor=2, log_bytes=90_000, min_in_sync=1
-)
+two_nodes = partial(store_in, nodes=2, replication_factor=2, log_bytes=90_000)
 
 
 class Left(NamedTuple):
@@ -317,19 +317,73 @@ def test_folder_put_back_is_mended_where_a_peer_has_everything(memory):
     assert "damage_found" in told
 
 
+@pytest.mark.parametrize("is_interrupted", [False, True])
+@pytest.mark.parametrize(
+    ("damage", "name"), [(remove, LOG), (remove, FILE), (empty, FILE)]
+)
 def test_peer_that_knows_of_no_failure_is_not_believed_where_a_newer_state_is_gone(
-    memory,
+    memory, tmp_path, damage, name, is_interrupted
 ):
-    live = memory / "apart"
+    live = tmp_path / "live"
     with two_nodes(live) as store:
         store.write("key", "old")
-        peer = shutil.copytree(live / "node-1", memory / "apart-peer")
+        peer = shutil.copytree(live / "node-1", tmp_path / "peer")
         store.fail(1)
         store.write("key", "new")
-        killed = shutil.copytree(live, memory / "apart-killed")
-    (killed / LAST / LOG).unlink()
+        killed = shutil.copytree(live, tmp_path / "killed")
+    damage(killed / LAST / name, None)
     shutil.rmtree(killed / "node-1")
     shutil.copytree(peer, killed / "node-1")
+    if is_interrupted:  # a start that is killed when it has opened the storages
+        storage = open_storage(killed / LAST)
+        shutil.copytree(killed / LAST, tmp_path / "left")
+        storage.close()
+        shutil.rmtree(killed / LAST)
+        (tmp_path / "left").rename(killed / LAST)
 
-    with two_nodes(killed) as store, pytest.raises(Unavailable, match="lost"):
-        store.read("key")
+    for _ in range(2):
+        with two_nodes(killed) as store, pytest.raises(Unavailable, match="lost"):
+            store.read("key")
+
+
+def test_folder_put_back_that_could_not_be_read_at_the_start_is_noticed_later(tmp_path):
+    three = partial(two_nodes, nodes=3)
+    live = tmp_path / "live"
+    with three(live) as store:
+        store.write("key", "old")
+        before = shutil.copytree(live / LAST, tmp_path / "before")
+    with three(live) as store:
+        store.write("key", "new")
+    shutil.rmtree(live / LAST)
+    shutil.copytree(before, live / LAST)
+    mark = live / LAST / MARK
+    kept = mark.read_bytes()
+    mark.unlink()
+    mark.mkdir()
+
+    with three(live) as store:
+        status = store.node(0).status
+        mark.rmdir()
+        mark.write_bytes(kept)
+        recovered = store.recover(0)
+        value = store.read("key").value
+        told = {event.kind for event in store.events()}
+
+    assert (status, recovered.status, value) == ("down", "up", "new")
+    assert "storage_replaced" in told
+
+
+def test_state_of_a_store_that_flushes_nothing_tells_of_no_epoch_that_may_be_lost(
+    tmp_path,
+):
+    with two_nodes(tmp_path, durability="os") as store:
+        store.fail(1)
+        store.maintain()
+        flushed_by_the_system = saved_state(store.cluster.state().record)
+    with two_nodes(tmp_path / "other") as store:
+        store.fail(1)
+        store.maintain()
+        flushed = saved_state(store.cluster.state().record)
+
+    assert flushed_by_the_system.confirmed == {}
+    assert flushed.confirmed.keys() == {0, 1}

@@ -258,11 +258,11 @@ def test_new_generation_is_flushed_before_it_counts_and_its_name_before_the_old_
         f"flush {new}",
         f"rename {new} {SECOND}",
         "flush node",
+        f"flush {SECOND}-mark",
+        "flush node",
         f"rename {FIRST} damaged-{FIRST}",
         f"rename {MARK} damaged-{MARK}",
         f"rename {LOG} damaged-{LOG}",
-        "flush node",
-        f"flush {SECOND}-mark",
         "flush node",
     ]
     assert ("flush", f"{new}-wal") in disk.calls

@@ -4,6 +4,8 @@ A failure may refuse, leave in doubt or end the storage. What was acknowledged i
 when it is opened again, and of what was not there is all of a commit or nothing.
 """
 
+import errno
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from db import SqliteStorage, StorageEnded, open_storage
 from models import Record, Refused, Unconfirmed
+from storage import connection
 from tests.storage_case import (
     FIRST,
     SECOND,
@@ -382,3 +385,34 @@ def test_interrupted_commit_does_not_cost_the_file_at_the_next_start(
     again.close()
     assert set(left) == {"k", "other"}
     assert left["k"].version.ms >= acknowledged
+
+
+def test_log_that_does_not_fit_on_the_disk_leaves_the_room_that_there_is(
+    tmp_path, monkeypatch
+):
+    log, left = tmp_path / "log", [3]
+    log.write_bytes(b"begun")
+    real = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        left[0] -= 1
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "planted")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+
+    laid_out = connection.extend(log, 10_000_000)
+
+    assert (laid_out, log.read_bytes()) == (0, b"begun")
+
+
+def test_wiped_storage_does_not_tell_of_damage_that_went_with_its_files(tmp_path):
+    (tmp_path / FIRST).write_bytes(b"no database at all")
+    storage = open_folder(tmp_path)
+    assert storage.damage is not None
+
+    storage.wipe()
+
+    assert storage.damage is None
+    storage.close()
