@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from console.catalogue import CLIENT, COMMANDS, MEASURE, SERVE, Entry
-from console.exits import MEANING
+from console.exits import EVERY
 from processes.signals import Stop
 
 ROOT = Path(__file__).resolve().parent
@@ -71,7 +71,7 @@ def overview() -> str:
     for title, commands in GROUPS.items():
         lines += [f"{title}:", *_lines(commands), ""]
     lines.append(TAIL)
-    lines += [f"  {int(status)}  {meaning}" for status, meaning in MEANING.items()]
+    lines += [f"  {int(status)}  {meaning}" for status, meaning in EVERY.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -106,8 +106,12 @@ def _advice(command: str, lacking: str, error: Exception) -> str:
         what = f"use .venv/bin/python run.py {command}, which `make run` sets up"
     return (
         f"cannot run {command} when this Python lacks {lacking} or a part of it "
-        f"(python={sys.executable}, {' '.join(str(error).split())}): {what}"
+        f"(python={sys.executable}, {_on_one_line(error)}): {what}"
     )
+
+
+def _on_one_line(told: object) -> str:
+    return " ".join(str(told).split())
 
 
 def _complain(line: str) -> int:

@@ -27,6 +27,15 @@ MEANING = {
     Exit.NOT_ALLOWED: "not allowed: a token is missing, or may not do this",
     Exit.LOST: "data are lost; nothing was done, and to try again does not help",
 }
+# Of all of them together: 1 means something else of each that ends so, see `meanings`.
+EVERY = dict(
+    sorted(
+        {
+            Exit.NO: "no, such as no such key: the help of each command says when",
+            **MEANING,
+        }.items()
+    )
+)
 ALWAYS = (Exit.DONE, Exit.WRONG, Exit.UNAVAILABLE, Exit.NOT_ALLOWED)  # of any command
 
 

@@ -123,7 +123,7 @@ def test_key_with_an_unsettled_write_or_an_ended_value_is_lost_like_any_other(ac
     scene.store.fail(0)
     scene.write("k", value="v", ttl=1)
     scene.store.cluster.shard("k").unsettled.add("k")
-    scene.move_clock(5_000)
+    scene.pass_time(5_000)
     scene.store.fail(1, "wipe")
     scene.store.recover(0)
     acts = {
@@ -146,7 +146,7 @@ def test_loss_in_the_middle_of_an_operation_is_told_as_a_loss(act):
     if act == "settle":
         scene.store.cluster.shard("k").unsettled.add("k")
     else:
-        scene.move_clock(5_000)
+        scene.pass_time(5_000)
 
     def wipe():
         scene.spawn(scene.store.change.fail(1, "wipe"))

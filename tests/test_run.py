@@ -11,6 +11,7 @@ import serving
 from backends.etcd import open_etcd
 from config import Settings
 from console.catalogue import CLIENT, COMMANDS, MEASURE
+from console.exits import Exit
 from replication import open_manager
 
 
@@ -45,8 +46,8 @@ def test_help_names_every_command_and_status_on_a_narrow_screen(capsys, flag):
     text = capsys.readouterr().out
     for name, entry in COMMANDS.items():
         assert f"\n  {name:<11} {entry.about}\n" in text
-    for status in range(7):
-        assert f"\n  {status}  " in text
+    for status in Exit:
+        assert f"\n  {int(status)}  " in text
     assert max(map(len, text.splitlines())) <= 90
     assert len(text.splitlines()) <= 50
 

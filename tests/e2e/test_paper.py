@@ -147,14 +147,15 @@ def test_no_server_leaves_the_claims_unknown(tmp_path):
 def test_interruption_stops_the_servers_and_keeps_what_was_found(tmp_path, number):
     command = [sys.executable, "run.py", "experiment", "paper", "--out", str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as running:
-        log = tmp_path / "server-3-2.log"
+        log, history = tmp_path / "server-3-2.log", tmp_path / "history.jsonl"
         wait_for(lambda: log.exists() and url_in(log))
+        wait_for(lambda: len(history.read_text("utf-8").splitlines()) > 1)  # a request
 
         running.send_signal(number)
         status = running.wait(SECONDS_MAX)
 
     assert status == 2
-    assert judged(tmp_path / "history.jsonl") == 0
+    assert judged(history) == 0
     assert not answers(url_in(log))
     assert not list(tmp_path.glob("data-*"))
     assert (

@@ -11,7 +11,7 @@ from checker.cli import main as check
 from checker.history import History, read_history
 from checker.judgement import judge
 from checker.verdict import HOLDS
-from protocols.primary_backup import PrimaryBackup
+from protocols.primary_backup import ONE, PrimaryBackup
 from simulation import report
 from simulation.cli import main
 from simulation.plan import load_plan, save_plan
@@ -220,7 +220,23 @@ def test_a_plan_that_cannot_be_run_is_not_a_traceback_or_a_violation(
 
 
 @pytest.fixture
-def unsettled(monkeypatch):
+def shrunk_soon(monkeypatch):
+    monkeypatch.setattr(report, "Shrinker", partial(Shrinker, runs_max=12))
+
+
+@pytest.fixture
+def stale(monkeypatch, shrunk_soon):
+    """A store that reads any live replica; only what clients were told can show it."""
+    right = PrimaryBackup.read
+    monkeypatch.setattr(
+        PrimaryBackup,
+        "read",
+        lambda self, view, key, level: right(self, view, key, ONE),
+    )
+
+
+@pytest.fixture
+def unsettled(monkeypatch, shrunk_soon):
     """A store that forgets that it does not know what became of a write."""
 
     def settle(self, view, key):
@@ -228,11 +244,10 @@ def unsettled(monkeypatch):
         yield from ()
 
     monkeypatch.setattr(PrimaryBackup, "settle", settle)
-    monkeypatch.setattr(report, "Shrinker", partial(Shrinker, runs_max=12))
 
 
 def test_a_violation_is_not_kept_from_the_caller_and_can_be_seen_again(
-    call, tmp_path, unsettled
+    call, tmp_path, stale
 ):
     out = tmp_path / "out"
     called = call("--seeds", 500, "--first", 0, "--workers", 1, "--out", out)
