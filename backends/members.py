@@ -206,13 +206,17 @@ class Members:
         return ShardMap(PARTITION_COUNT, (shard,), ((0, leader),) * PARTITION_COUNT)
 
     def is_lost(self, view: View) -> bool:
-        """True if a majority lost its data, so that no other can be had."""
+        """True if a majority is known to have lost its data, so that no other can be had.
+
+        Nothing is known of members that run elsewhere and never told of themselves.
+        """
         local = self.local_members()
         # While none of them answers, those of here are all that one knows of.
         told = tuple(each.node_id for each in view.voters)
         voters = told or self._founders or tuple(local)
         whole = sum(n not in local or _has_data(local[n]) for n in voters)
-        return view.leader is None and whole < majority(len(voters))
+        is_led = view.leader is not None
+        return bool(voters) and not is_led and whole < majority(len(voters))
 
     def lost(self, view: View | None = None) -> DataLost | None:
         """The error for what a majority would have to decide, if its data are lost."""

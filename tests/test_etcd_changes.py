@@ -33,6 +33,12 @@ def unchecked(stand_in: Any) -> Any:
     return stand_in
 
 
+class PlayedKeys:
+    """Keys of which only the time by which they end is asked."""
+
+    ahead_seconds = 2.0
+
+
 class Played:
     """An engine over a played etcd, with its members here or elsewhere."""
 
@@ -54,8 +60,8 @@ class Played:
         self.changes = Changes(
             self.etcd, self.members, self.roster, self.local, 1 << 30
         )
-        none = unchecked(None)
-        self.engine = EtcdEngine(none, self.etcd, none, self.members, self.changes)
+        none, keys = unchecked(None), unchecked(PlayedKeys())
+        self.engine = EtcdEngine(none, self.etcd, keys, self.members, self.changes)
 
     def kinds(self):
         return [event.kind for event in self.events.since(0)]
@@ -166,6 +172,7 @@ def test_member_waits_for_those_with_data_and_for_nobody_once_a_majority_lost_th
     assert {node.lost_shards for node in in_vain} == {1}
     assert play.engine.shards().shards[0].lost
     assert play.engine.measures().shards.lost == 1
+    assert play.engine.measures().clock_ahead_seconds == 2.0
 
 
 def test_members_of_which_nobody_was_heard_tell_that_their_data_are_lost(opened):
@@ -175,6 +182,22 @@ def test_members_of_which_nobody_was_heard_tell_that_their_data_are_lost(opened)
     play.watch.begin_anew()  # as after a restart
 
     assert {node.lost_shards for node in play.engine.nodes()} == {1}
+
+
+def test_data_of_members_elsewhere_are_not_called_lost_because_nobody_was_ever_heard(
+    opened,
+):
+    play = opened(is_local=False)
+    play.etcd.up.clear()
+    play.watch.begin_anew()  # as after a start
+
+    assert not play.members.is_lost(View())
+    assert play.members.lost(View()) is None
+    assert play.members.lost() is None
+    assert not play.engine.shards().shards[0].lost
+    assert play.engine.measures().shards.lost == 0
+    play.changes._keep_up_once()
+    assert "data_lost" not in play.kinds()
 
 
 def test_loss_is_an_event_once_and_again_only_if_data_are_lost_again(opened):
