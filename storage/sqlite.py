@@ -277,9 +277,8 @@ class SqliteStorage(Storage):
         self.committer.close()
         with self._commit_lock:
             if self._file is not None and self.problem is None:
-                with suppress(
-                    apsw.Error
-                ):  # what fails is in the log, and the log stays
+                # What fails is in the log, and the log stays.
+                with suppress(apsw.Error):
                     self._file.end_use()
             self._close_file()
 
@@ -412,9 +411,7 @@ class SqliteStorage(Storage):
     def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with suppress(
-                apsw.Error
-            ):  # its log stays, unless nothing belongs beside it
+            with suppress(apsw.Error):
                 file.close()
 
 
